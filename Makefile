@@ -1,0 +1,61 @@
+# `make help` lists the targets. `make demo` and `make test` set up all they need in a fresh clone.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check bench train retrain lock clean
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+PY := .venv/bin/python
+# Passed on as they are: make demo ARGS="--json figures.json", make test ARGS="-k velocity"
+ARGS ?=
+# make demo DATA=handbook; make demo SIZE=small
+DATA ?=
+SIZE ?=
+DEMO_ARGS = $(if $(DATA),--data $(DATA)) $(if $(SIZE),--size $(SIZE)) $(ARGS)
+
+# A stamp is newer than its lock file when the environment holds what the lock says. Everything in demo.txt is in
+# dev.txt, at the same versions, so an environment for developers serves the demo too.
+DEMO_STAMP := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/demo.stamp)
+
+.venv/%.stamp: requirements/%.txt pyproject.toml
+	@requirements/install.sh $*
+	@touch $@
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/dev.stamp ## Make .venv with everything a developer needs
+	@:
+
+demo: $(DEMO_STAMP) ## Run the whole loop on this machine (DATA=handbook, SIZE=..., ARGS=...)
+	@exec $(PY) -m demo $(DEMO_ARGS)
+
+test: .venv/dev.stamp ## Run the tests (ARGS="-k name", ARGS="-n 2")
+	@exec $(PY) -m pytest $(ARGS)
+
+check: .venv/dev.stamp ## Lint, formatting, types, walls, dependencies, dead code, spelling
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m ruff format --quiet --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/deptry .
+	@$(PY) -m vulture
+	@.venv/bin/codespell
+	@echo "check: all clean"
+
+bench: .venv/dev.stamp ## Measure, into build/bench/ and docs/benchmarks.md
+	@if [[ ! -d bench ]]; then echo "bench: there is no bench/ folder in this version." >&2; exit 2; fi; exec $(PY) -m bench $(ARGS)
+
+train: $(DEMO_STAMP) ## Train a model (ARGS="COMMAND --option ...")
+	@exec $(PY) -m training $(ARGS)
+
+retrain: $(DEMO_STAMP) ## Run one weekly iteration (ARGS=...)
+	@exec $(PY) -m retraining $(ARGS)
+
+lock: .venv/dev.stamp ## Compile requirements/*.txt from pyproject.toml (ARGS=--upgrade)
+	@exec requirements/compile.sh $(ARGS)
+
+clean: ## Remove what commands made: build/, caches; .venv stays
+	@rm -rf build dist .cache .hypothesis *.egg-info
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
