@@ -1,0 +1,169 @@
+"""A model bundle: everything the scorer needs, as named bytes under digests; never pickle.
+
+Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered feature names), ``calibration.json``,
+``policy.json``, ``plan.json`` (how the online store is read), ``checks.json`` (rows with the margins they must give),
+``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). The bundle's
+version is the digest of its manifest, so the same data and seed give the same version, and one flipped byte is refused.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from fraud.calibration import Calibration
+from fraud.errors import CorruptBundle, InvalidPolicy
+from fraud.policy import Policy
+from fraud.trees import Forest, parse_forest, predict_margin
+from fraud.velocity import FloatArray
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+FILES: Final = (
+    "calibration.json",
+    "checks.json",
+    "contract.json",
+    "model.json",
+    "plan.json",
+    "policy.json",
+    "provenance.json",
+)
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A recorded row, in contract order with null for missing, and the margin the model gave it."""
+
+    row: tuple[float | None, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A verified bundle.
+
+    Parameters
+    ----------
+    version
+        First 16 hex digits of the manifest's SHA-256.
+    features
+        Ordered names of the model's inputs.
+    forest, calibration, policy
+        Ready to use.
+    plan
+        The read plan as JSON-like data; :mod:`stores.plan` knows its shape.
+    provenance
+        Where it came from: digests, seed, window.
+    """
+
+    version: str
+    features: tuple[str, ...]
+    forest: Forest
+    calibration: Calibration
+    policy: Policy
+    plan: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def score(self, row: FloatArray) -> float:
+        """Return the calibrated probability of fraud of one row in contract order; NaN is missing."""
+        return self.calibration.score(predict_margin(self.forest, row))
+
+
+def pack_bundle(
+    *,
+    model_json: bytes,
+    features: Sequence[str],
+    calibration: Calibration,
+    policy: Policy,
+    plan: Mapping[str, Any],
+    check_rows: FloatArray,
+    margins: Sequence[float],
+    provenance: Mapping[str, Any],
+) -> dict[str, bytes]:
+    """Return the files of a bundle.
+
+    Parameters
+    ----------
+    check_rows, margins
+        Rows, shape ``(n, features)``, NaN for missing, and the margin XGBoost itself gave each.
+    provenance
+        Plain data without a clock reading, or equal training runs would differ in version.
+    """
+    checks = [
+        Check(tuple(None if np.isnan(value) else float(value) for value in row), float(margin))
+        for row, margin in zip(check_rows, margins, strict=True)
+    ]
+    files = {
+        "calibration.json": _encoder.encode(calibration),
+        "checks.json": _encoder.encode(checks),
+        "contract.json": _encoder.encode({"features": list(features)}),
+        "model.json": model_json,
+        "plan.json": _encoder.encode(plan),
+        "policy.json": _encoder.encode(policy),
+        "provenance.json": _encoder.encode(provenance),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {**files, MANIFEST: _encoder.encode({"format": FORMAT, "sha256": digests})}
+
+
+def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
+    """Return the bundle in ``files`` after checking every digest and every recorded row.
+
+    Raises
+    ------
+    CorruptBundle
+        A file is missing, altered or malformed, or the runtime does not reproduce a recorded margin bit for bit.
+    """
+    manifest = _manifest(files)
+    for name in FILES:
+        if name not in files:
+            raise CorruptBundle(f"{name} is missing from the bundle")
+        found = hashlib.sha256(files[name]).hexdigest()
+        if found != manifest.get(name):
+            raise CorruptBundle(f"{name} has digest {found[:16]}, the manifest says {manifest.get(name, 'nothing')[:16]}")
+    try:
+        contract = msgspec.json.decode(files["contract.json"], type=dict[str, tuple[str, ...]])
+        bundle = ModelBundle(
+            version=hashlib.sha256(files[MANIFEST]).hexdigest()[:16],
+            features=contract["features"],
+            forest=parse_forest(files["model.json"]),
+            calibration=msgspec.json.decode(files["calibration.json"], type=Calibration),
+            policy=msgspec.json.decode(files["policy.json"], type=Policy),
+            plan=msgspec.json.decode(files["plan.json"]),
+            provenance=msgspec.json.decode(files["provenance.json"]),
+        )
+        checks = msgspec.json.decode(files["checks.json"], type=list[Check])
+    except (KeyError, InvalidPolicy, msgspec.DecodeError) as error:
+        raise CorruptBundle(f"bundle is malformed: {error}") from None
+    _reproduce(bundle, checks)
+    return bundle
+
+
+def _manifest(files: Mapping[str, bytes]) -> dict[str, str]:
+    if MANIFEST not in files:
+        raise CorruptBundle(f"{MANIFEST} is missing from the bundle")
+    try:
+        manifest = msgspec.json.decode(files[MANIFEST])
+        digests = dict(manifest["sha256"])
+    except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
+        raise CorruptBundle(f"{MANIFEST} is malformed: {error!r}") from None
+    if manifest.get("format") != FORMAT:
+        raise CorruptBundle(f"bundle format {manifest.get('format')!r} is not {FORMAT}")
+    return digests
+
+
+def _reproduce(bundle: ModelBundle, checks: list[Check]) -> None:
+    if not checks:
+        raise CorruptBundle("bundle records no rows to verify the runtime with")
+    if bundle.forest.width != len(bundle.features):
+        raise CorruptBundle(f"model takes {bundle.forest.width} inputs, the contract names {len(bundle.features)}")
+    for index, check in enumerate(checks):
+        row = np.array([np.nan if value is None else value for value in check.row], np.float64)
+        found = predict_margin(bundle.forest, row)
+        if len(row) != len(bundle.features) or found != check.margin:
+            raise CorruptBundle(f"recorded row {index} gives margin {found!r}, not {check.margin!r}")

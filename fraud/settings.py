@@ -1,0 +1,121 @@
+"""Settings: what differs between two deployments, read once at the entry point, every number bounded.
+
+They come from environment variables named ``TOLLGATE_<FIELD>``; an unknown one is refused, because a typing mistake in a
+limit is otherwise found on a bad day. Windows, feature names and reason codes are code, not settings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from fraud.errors import InvalidSetting
+
+PREFIX: Final = "TOLLGATE_"
+
+
+def _bounded(default: float, low: float, high: float) -> Any:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that never shows itself."""
+
+    value: str = field(repr=False, default="")
+
+    def __str__(self) -> str:
+        return "********" if self.value else ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One deployment.
+
+    Parameters
+    ----------
+    environment
+        ``local`` or ``aws``: chooses ``feature_repo/feature_store.<environment>.yaml``.
+    currency
+        The one currency of this deployment, ISO 4217.
+    project
+        Feast project; part of every online key.
+    redis_host, redis_port, redis_password
+        The online store.
+    region, aws_endpoint
+        AWS region; another endpoint than Amazon's, for an emulator on loopback.
+    stream, bucket
+        Kinesis stream of transactions; bucket of transactions, labels, decisions, models and dead letters.
+    bind_host, bind_port
+        Where the scorer listens.
+    model_dir
+        Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
+    decision_log
+        Directory of the decision log; empty for none.
+    store_timeout_ms
+        Longest wait for the online store in one request.
+    stale_after_s
+        Age at which a batch profile is reported stale.
+    """
+
+    environment: str = "local"
+    currency: str = "EUR"
+    project: str = "fraud"
+    redis_host: str = "127.0.0.1"
+    redis_port: int = _bounded(6379, 1, 65535)
+    redis_password: Secret = field(default_factory=Secret)
+    region: str = "eu-west-1"
+    aws_endpoint: str = ""
+    stream: str = "transactions"
+    bucket: str = "tollgate"
+    bind_host: str = "127.0.0.1"
+    bind_port: int = _bounded(8080, 1, 65535)
+    model_dir: str = "/opt/ml/model"
+    decision_log: str = ""
+    store_timeout_ms: int = _bounded(30, 1, 10_000)
+    stale_after_s: int = _bounded(172_800, 1, 31_536_000)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings in ``environ``; variables without the prefix are not ours.
+
+    Raises
+    ------
+    InvalidSetting
+        An unknown name, a number that is none or out of bounds, or an unknown environment.
+
+    Examples
+    --------
+    >>> read_settings({"TOLLGATE_REDIS_PORT": "7000"}).redis_port
+    7000
+    """
+    known = {PREFIX + item.name.upper(): item for item in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
+            continue
+        if name not in known:
+            raise InvalidSetting(f"{name} is no setting; known are {', '.join(sorted(known))}")
+        item = known[name]
+        if "low" in item.metadata:
+            values[item.name] = _whole(name, text, item.metadata["low"], item.metadata["high"])
+        else:
+            values[item.name] = Secret(text) if item.name == "redis_password" else text
+    settings = Settings(**values)
+    if settings.environment not in ("local", "aws"):
+        raise InvalidSetting(f"{PREFIX}ENVIRONMENT={settings.environment!r} is neither 'local' nor 'aws'")
+    if not (len(settings.currency) == 3 and settings.currency.isalpha() and settings.currency.isupper()):
+        raise InvalidSetting(f"{PREFIX}CURRENCY={settings.currency!r} is no ISO 4217 code such as 'EUR'")
+    return settings
+
+
+_NOT_SETTINGS: Final = frozenset({PREFIX + "DATA"})  # where the tests look for public data sets
+
+
+def _whole(name: str, text: str, low: float, high: float) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise InvalidSetting(f"{name}={text!r} is not a whole number") from None
+    if not low <= value <= high:
+        raise InvalidSetting(f"{name}={value} is not in {low:g}..{high:g}")
+    return value

@@ -1,0 +1,187 @@
+"""Tiles: a busy entity's transactions, summed per bucket, behind a small ring of pending ones.
+
+Layout, version 1, little endian: ``version u8, kind u8, pending u16, watermark i64, tiles u16 x 6, unused u32``, then
+the pending transactions (:data:`PENDING`, 32 bytes) sorted by (time, id), then the tiles (:data:`TILE`, 28 bytes) of
+each window's resolution, oldest first. At most 122 tiles are live, so a state is bounded by 20 kB; a merchant of four
+transactions a day needs about 2 kB.
+
+A transaction waits among the pending until it is ``LATENESS_MS`` older than the newest or the pending are more than
+``PENDING_KEEP``; then it is folded and forgotten. Below the watermark nothing is taken any more: that is what makes a
+redelivery harmless after the ids have left, and what bounds how late a transaction may come.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from fraud.ring import DECLINED, REPORT, Entries, FloatArray
+from fraud.windows import SMALL_AMOUNT_MINOR, TILE_STATISTICS, WINDOWS
+
+LATENESS_MS = 60_000
+"""A transaction this much older than its entity's newest is still taken, if the pending have room for it."""
+
+PENDING_KEEP = 512
+
+PENDING = np.dtype([("time", "<i8"), ("id", "<u8"), ("amount", "<i8"), ("flags", "<u4"), ("unused", "<u4")])
+TILE = np.dtype(
+    [("bucket", "<u4"), ("count", "<u4"), ("sum", "<i8"), ("declined", "<u4"), ("small", "<u4"), ("report", "<u4")]
+)
+TILE_TABLE = len(WINDOWS) * len(TILE_STATISTICS)
+"""Length of the flat table that one read fills."""
+
+LENGTHS = np.array([window.length_ms for window in WINDOWS], np.int64)
+TILES = np.array([window.tile_ms for window in WINDOWS], np.int64)
+ROOM = int(max((LENGTHS + LATENESS_MS) // TILES)) + 3
+"""Tiles a resolution may hold while it is being updated."""
+
+_COLUMNS = len(TILE_STATISTICS)
+Tiles = npt.NDArray[np.void]
+IntArray = npt.NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def _fold(pending: Entries, tiles: Tiles, counts: IntArray) -> None:
+    """Add the one transaction in ``pending`` to the tile of each resolution; drop tiles no window can reach."""
+    item = pending[0]
+    for window in range(len(TILES)):
+        bucket = np.uint32(item["time"] // TILES[window])
+        row = tiles[window]
+        length = counts[window]
+        place = length
+        while place > 0 and row[place - 1]["bucket"] > bucket:
+            place -= 1
+        if place == 0 or row[place - 1]["bucket"] != bucket:
+            for index in range(length, place, -1):
+                row[index] = row[index - 1]
+            row[place]["bucket"] = bucket
+            row[place]["count"] = 0
+            row[place]["sum"] = 0
+            row[place]["declined"] = 0
+            row[place]["small"] = 0
+            row[place]["report"] = 0
+            length += 1
+            place += 1
+        tile = row[place - 1]
+        if item["flags"] & REPORT:
+            tile["report"] += np.uint32(1)
+        else:
+            tile["count"] += np.uint32(1)
+            tile["sum"] += item["amount"]
+            tile["declined"] += np.uint32(item["flags"] & DECLINED)
+            tile["small"] += np.uint32(item["amount"] <= SMALL_AMOUNT_MINOR)
+        oldest = (row[length - 1]["bucket"] * TILES[window] - LENGTHS[window] - LATENESS_MS) // TILES[window]
+        first = 0
+        while first < length and row[first]["bucket"] < oldest:
+            first += 1
+        if first > 0:
+            for index in range(first, length):
+                row[index - first] = row[index]
+            length -= first
+        counts[window] = length
+
+
+@njit(cache=True, nogil=True)
+def apply_pending(
+    pending: Entries, length: int, watermark: int, item: Entries, tiles: Tiles, counts: IntArray
+) -> tuple[int, int, bool]:
+    """Take the one transaction in ``item``; return (pending length, watermark, whether anything changed).
+
+    ``pending`` has room for ``PENDING_KEEP + 1``; ``tiles`` has shape ``(windows, ROOM)``.
+    """
+    new = item[0]
+    if new["time"] < watermark:
+        return length, watermark, False
+    place = length
+    while place > 0 and (
+        pending[place - 1]["time"] > new["time"]
+        or (pending[place - 1]["time"] == new["time"] and pending[place - 1]["id"] > new["id"])
+    ):
+        place -= 1
+    if place > 0 and pending[place - 1]["time"] == new["time"] and pending[place - 1]["id"] == new["id"]:
+        flags = pending[place - 1]["flags"] | new["flags"]
+        changed = flags != pending[place - 1]["flags"]
+        pending[place - 1]["flags"] = flags
+        return length, watermark, changed
+    for index in range(length, place, -1):
+        pending[index] = pending[index - 1]
+    pending[place] = new
+    length += 1
+    limit = pending[length - 1]["time"] - LATENESS_MS
+    folded = 0
+    while folded < length and (
+        pending[folded]["time"] < limit
+        or length - folded > PENDING_KEEP
+        or (pending[folded]["time"] < watermark)  # whole milliseconds fold together
+    ):
+        watermark = max(watermark, pending[folded]["time"] + 1)
+        _fold(pending[folded : folded + 1], tiles, counts)
+        folded += 1
+    for index in range(folded, length):
+        pending[index - folded] = pending[index]
+    return length - folded, watermark, True
+
+
+@njit(cache=True, nogil=True)
+def _close_window(table: FloatArray, window: int, whole: IntArray) -> None:
+    count, total, declined, small, report = whole[0], whole[1], whole[2], whole[3], whole[4]
+    first = window * _COLUMNS
+    table[first] = count
+    table[first + 1] = total
+    table[first + 2] = total / count if count > 0 else np.nan
+    table[first + 3] = declined
+    table[first + 4] = declined / count if count > 0 else np.nan
+    table[first + 5] = small / count if count > 0 else np.nan
+    table[first + 6] = report
+    table[first + 7] = report / count if count > 0 else np.nan
+
+
+@njit(cache=True, nogil=True)
+def read_tiles(
+    pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, table: FloatArray
+) -> None:
+    """Fill ``table``, shape ``(TILE_TABLE,)``, from a state: flat ``tiles``, ``counts`` of them per resolution."""
+    start = 0
+    whole = np.empty(5, np.int64)
+    for window in range(len(TILES)):
+        oldest = (as_of - LENGTHS[window]) // TILES[window]
+        newest = (as_of - 1) // TILES[window]
+        whole[:] = 0
+        for index in range(start, start + counts[window]):
+            tile = tiles[index]
+            if oldest <= tile["bucket"] <= newest:
+                whole[0] += tile["count"]
+                whole[1] += tile["sum"]
+                whole[2] += tile["declined"]
+                whole[3] += tile["small"]
+                whole[4] += tile["report"]
+        start += counts[window]
+        floor = oldest * TILES[window]
+        for index in range(len(pending)):
+            item = pending[index]
+            if floor <= item["time"] < as_of:
+                if item["flags"] & REPORT:
+                    whole[4] += 1
+                else:
+                    whole[0] += 1
+                    whole[1] += item["amount"]
+                    whole[2] += item["flags"] & DECLINED
+                    whole[3] += item["amount"] <= SMALL_AMOUNT_MINOR
+        _close_window(table, window, whole)
+
+
+@njit(cache=True, nogil=True)
+def read_prefixes(
+    times: IntArray, prefixes: npt.NDArray[np.int64], start: int, stop: int, as_of: int, table: FloatArray
+) -> None:
+    """Fill ``table`` from the sorted log of one entity: the offline twin of :func:`read_tiles`.
+
+    ``prefixes``, shape ``(rows + 1, 5)``, are running totals (count, sum, declined, small, report) before each row.
+    """
+    high = start + np.searchsorted(times[start:stop], as_of)
+    whole = np.empty(5, np.int64)
+    for window in range(len(TILES)):
+        floor = ((as_of - LENGTHS[window]) // TILES[window]) * TILES[window]
+        low = start + np.searchsorted(times[start:high], floor)
+        for column in range(5):
+            whole[column] = prefixes[high, column] - prefixes[low, column]
+        _close_window(table, window, whole)

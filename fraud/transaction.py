@@ -1,0 +1,183 @@
+"""A transaction: one payment attempt to be scored, refused here with field and reason or nowhere later.
+
+Money is integer minor units of the deployment's one currency, time is integer epoch milliseconds (UTC). Identifiers are
+tokens: a value that looks like a card number (12 to 19 digits passing the Luhn check) is refused and never repeated
+back.
+"""
+
+import math
+from typing import Final, Literal
+
+import msgspec
+
+from fraud.errors import InvalidTransaction
+
+Channel = Literal["pos", "online", "app", "moto"]
+CHANNELS: Final[tuple[Channel, ...]] = ("pos", "online", "app", "moto")
+
+MAX_AMOUNT_MINOR: Final = 10**12
+"""Largest amount accepted, in minor units: keeps every window's sums exact in 64 bits."""
+
+MIN_TIME_MS: Final = 946_684_800_000
+"""2000-01-01T00:00:00Z: an earlier event time is a unit mistake (seconds for milliseconds)."""
+
+MAX_TIME_MS: Final = 4_102_444_800_000
+"""2100-01-01T00:00:00Z: a later event time is a unit mistake (microseconds for milliseconds)."""
+
+MAX_IDENTIFIER: Final = 128
+
+
+class Transaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One payment attempt.
+
+    Parameters
+    ----------
+    transaction_id
+        The caller's unique id; the same id is the same transaction, however often it arrives.
+    card_id, merchant_id
+        Tokens of the card and the merchant.
+    device_id, ip
+        Tokens of the device and the address; null when unknown.
+    amount_minor
+        Amount in minor units, 1 to 10**12.
+    currency
+        ISO 4217 code.
+    event_time_ms
+        When the payment was attempted, epoch milliseconds (UTC).
+    channel
+        How it was made.
+    merchant_category
+        ISO 18245 category code, 0 to 9999.
+    country
+        ISO 3166 alpha-2 code of the merchant.
+    latitude, longitude
+        Where, in degrees; both or neither.
+    authorised
+        The issuer's answer; null while it is not known (always so when a transaction is scored).
+    """
+
+    transaction_id: str
+    card_id: str
+    merchant_id: str
+    amount_minor: int
+    currency: str
+    event_time_ms: int
+    channel: Channel
+    merchant_category: int
+    country: str
+    device_id: str | None = None
+    ip: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    authorised: bool | None = None
+
+
+_decoder = msgspec.json.Decoder(Transaction)
+_encoder = msgspec.json.Encoder()
+
+
+def parse_transaction(body: bytes | memoryview, *, currency: str) -> Transaction:
+    """Return the transaction that ``body`` holds as one JSON object.
+
+    Parameters
+    ----------
+    body
+        UTF-8 JSON.
+    currency
+        The deployment's currency: amounts of another are refused, because sums over windows would mix units.
+
+    Raises
+    ------
+    InvalidTransaction
+        With the field and the reason; ``field`` is ``body`` when the JSON itself is broken.
+    """
+    try:
+        transaction = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidTransaction("body", f"not valid JSON ({error})") from None
+    check_transaction(transaction, currency=currency)
+    return transaction
+
+
+def encode_transaction(transaction: Transaction) -> bytes:
+    """Return the JSON bytes that :func:`parse_transaction` reads back unchanged."""
+    return _encoder.encode(transaction)
+
+
+def check_transaction(transaction: Transaction, *, currency: str) -> None:
+    """Raise :class:`InvalidTransaction` unless every field is in its range.
+
+    ``currency`` is the deployment's one currency.
+    """
+    _check_identifiers(transaction)
+    if not 0 < transaction.amount_minor <= MAX_AMOUNT_MINOR:
+        raise InvalidTransaction("amount_minor", f"{transaction.amount_minor} is not in 1..{MAX_AMOUNT_MINOR}")
+    if transaction.currency != currency:
+        raise InvalidTransaction("currency", f"{transaction.currency!r} is not this deployment's {currency!r}")
+    if not MIN_TIME_MS <= transaction.event_time_ms < MAX_TIME_MS:
+        raise InvalidTransaction(
+            "event_time_ms", f"{transaction.event_time_ms} is not epoch milliseconds in 2000..2099"
+        )
+    if not 0 <= transaction.merchant_category <= 9999:
+        raise InvalidTransaction("merchant_category", f"{transaction.merchant_category} is not in 0..9999")
+    country = transaction.country
+    if len(country) != 2 or not (country.isascii() and country.isalpha() and country.isupper()):
+        raise InvalidTransaction("country", f"{country[:8]!r} is not an ISO 3166 alpha-2 code such as 'DE'")
+    _check_place(transaction.latitude, transaction.longitude)
+
+
+def _check_identifiers(transaction: Transaction) -> None:
+    for field in ("transaction_id", "card_id", "merchant_id", "device_id", "ip"):
+        value: str | None = getattr(transaction, field)
+        if value is None:
+            continue
+        if not 0 < len(value) <= MAX_IDENTIFIER:
+            raise InvalidTransaction(field, f"has {len(value)} characters, not 1..{MAX_IDENTIFIER}")
+        if not value.isprintable():
+            raise InvalidTransaction(field, "holds an unprintable character")
+        if len(value) <= 23 and looks_like_card_number(value):
+            raise InvalidTransaction(field, "looks like a card number; send a token instead")
+
+
+def _check_place(latitude: float | None, longitude: float | None) -> None:
+    if (latitude is None) != (longitude is None):
+        raise InvalidTransaction("latitude", "latitude and longitude come together or not at all")
+    if latitude is None or longitude is None:
+        return
+    if not (math.isfinite(latitude) and -90.0 <= latitude <= 90.0):
+        raise InvalidTransaction("latitude", f"{latitude} is not in -90..90 degrees")
+    if not (math.isfinite(longitude) and -180.0 <= longitude <= 180.0):
+        raise InvalidTransaction("longitude", f"{longitude} is not in -180..180 degrees")
+
+
+def looks_like_card_number(value: str) -> bool:
+    """Return whether ``value`` is 12 to 19 digits, spaces and dashes aside, that pass the Luhn check.
+
+    Examples
+    --------
+    >>> looks_like_card_number("4111 1111 1111 1111"), looks_like_card_number("c0001234")
+    (True, False)
+    """
+    digits = value.replace(" ", "").replace("-", "")
+    if not (12 <= len(digits) <= 19 and digits.isascii() and digits.isdigit()):
+        return False
+    total = 0
+    for position, character in enumerate(reversed(digits)):
+        digit = int(character)
+        if position % 2:
+            digit = digit * 2 - 9 if digit > 4 else digit * 2
+        total += digit
+    return total % 10 == 0
+
+
+def _refusal(message: str) -> InvalidTransaction:
+    """Turn msgspec's ``<reason> - at `$.field` `` into field and reason, without repeating the value."""
+    reason, _, path = message.partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").removeprefix(".")
+    if not field:
+        for marker in ("required field `", "unknown field `"):
+            if marker in reason:
+                field = reason.split(marker)[1].rstrip("`")
+    return InvalidTransaction(field or "body", reason[0].lower() + reason[1:])

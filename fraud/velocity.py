@@ -1,0 +1,276 @@
+"""Velocity: what an entity did recently. ``update(state, change) -> state``; ``read(state, as_of) -> values``.
+
+The one algebra of the stream, the backfill, the scorer and the tests. A state is bytes (:mod:`fraud.ring`,
+:mod:`fraud.tiles`); no bytes is a new entity. A read takes a time, so a quiet entity's counts fall to zero by
+themselves, and sees only what lies strictly before it. A repeat changes nothing.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from fraud import ring, tiles
+from fraud.errors import InvalidState
+from fraud.hashing import hash32, hash64
+from fraud.transaction import Transaction
+from fraud.windows import ENTITIES, KINDS, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
+
+VERSION: Final = 1
+_KIND_BYTE: Final = {"ring": 1, "tiles": 2}
+_RING_HEADER: Final = struct.Struct("<BBHI")
+_TILE_HEADER: Final = struct.Struct("<BBHq6HI")
+
+FloatArray = npt.NDArray[np.float64]
+Changes = npt.NDArray[np.void]
+"""Records of :data:`fraud.ring.ENTRY`: what happened to one entity, one record each."""
+
+POSITIONS: Final = {
+    entity: np.array([feature.position for feature in features], np.int64)
+    for entity, features in VELOCITY_FEATURES.items()
+}
+TABLE_LENGTH: Final = {e: ring.RING_TABLE if KINDS[e] == "ring" else tiles.TILE_TABLE for e in ENTITIES}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is being asked of a state: the windows of a transaction about to be scored.
+
+    Parameters
+    ----------
+    as_of_ms
+        The transaction's event time; nothing at or after it is seen.
+    party
+        Hash of the entity's counterpart (a card's merchant, a device's card).
+    latitude, longitude
+        In 1e-5 degrees, or ``NOWHERE``.
+    """
+
+    as_of_ms: int
+    party: int
+    latitude: int = ring.NOWHERE
+    longitude: int = ring.NOWHERE
+
+
+def entity_key(entity: Entity, transaction: Transaction) -> str | None:
+    """Return the join key of ``entity`` in ``transaction``; null where it has none (a card payment in a shop)."""
+    if entity == "card":
+        return transaction.card_id
+    return transaction.merchant_id if entity == "merchant" else transaction.device_id
+
+
+def parties(entity: Entity, transaction: Transaction) -> tuple[int, int]:
+    """Return the hashes that the entity's ring keeps as ``party`` and ``other``; 0 is none."""
+    device = hash32(transaction.device_id) if transaction.device_id is not None else 0
+    if entity == "card":
+        return hash32(transaction.merchant_id), device
+    return hash32(transaction.card_id), hash32(transaction.merchant_id) if entity == "device" else device
+
+
+def question(entity: Entity, transaction: Transaction) -> Question:
+    """Return what a transaction about to be scored asks of its ``entity``."""
+    return Question(
+        transaction.event_time_ms,
+        parties(entity, transaction)[0],
+        _place(transaction.latitude),
+        _place(transaction.longitude),
+    )
+
+
+def transaction_change(entity: Entity, transaction: Transaction) -> Changes:
+    """Return the change, shape ``(1,)``, that a transaction makes to its ``entity``."""
+    party, other = parties(entity, transaction)
+    flags = ring.DECLINED if transaction.authorised is False else 0
+    place = _place(transaction.latitude), _place(transaction.longitude)
+    code = country_code(transaction.country)
+    key = hash64(transaction.transaction_id)
+    row = (transaction.event_time_ms, key, transaction.amount_minor, party, other, *place, code, flags, 0)
+    return np.array([row], ring.ENTRY)
+
+
+def report_change(transaction_id: str, known_ms: int) -> Changes:
+    """Return the change, shape ``(1,)``, of a fraud report that became known at ``known_ms``.
+
+    It is counted by the time it became known, which is what keeps a report out of every value before it.
+    """
+    row = (known_ms, hash64(transaction_id), 0, 0, 0, ring.NOWHERE, ring.NOWHERE, 0, ring.REPORT, 0)
+    return np.array([row], ring.ENTRY)
+
+
+def country_code(country: str) -> int:
+    """Return 1..676 for an alpha-2 code.
+
+    Examples
+    --------
+    >>> country_code("AA"), country_code("ZZ")
+    (1, 676)
+    """
+    return (ord(country[0]) - 65) * 26 + ord(country[1]) - 64
+
+
+def _place(degrees: float | None) -> int:
+    return ring.NOWHERE if degrees is None else round(degrees * 1e5)
+
+
+def update(entity: Entity, state: bytes, changes: Changes) -> tuple[bytes, int]:
+    """Return the state after ``changes``, and how many of them changed anything.
+
+    A repeat, and a transaction beyond the stated lateness, change nothing; then the very same bytes come back.
+
+    Parameters
+    ----------
+    state
+        Bytes of an earlier update; empty for a new entity.
+    changes
+        Shape ``(n,)``, in any order.
+
+    Raises
+    ------
+    InvalidState
+        ``state`` is not a state of this kind of entity.
+    """
+    apply = _update_ring if KINDS[entity] == "ring" else _update_tiles
+    return apply(state, changes)
+
+
+def _update_ring(state: bytes, changes: Changes) -> tuple[bytes, int]:
+    kept = _ring_entries(state)
+    room = np.zeros(RING_KEEP + 1, ring.ENTRY)
+    room[: len(kept)] = kept
+    length, changed = _insert_all(room, len(kept), changes)
+    if not changed:
+        return state, 0
+    header = _RING_HEADER.pack(VERSION, _KIND_BYTE["ring"], 0, length)
+    return header + room[:length].tobytes(), changed
+
+
+def _update_tiles(state: bytes, changes: Changes) -> tuple[bytes, int]:
+    pending, watermark, flat, counts = _tile_parts(state)
+    room = np.zeros(tiles.PENDING_KEEP + 1, tiles.PENDING)
+    room[: len(pending)] = pending
+    grid = np.zeros((len(WINDOWS), tiles.ROOM), tiles.TILE)
+    start = 0
+    for window, count in enumerate(counts):
+        grid[window, :count] = flat[start : start + count]
+        start += count
+    length, watermark, changed = _apply_all(room, len(pending), watermark, _as_pending(changes), grid, counts)
+    if not changed:
+        return state, 0
+    header = _TILE_HEADER.pack(VERSION, _KIND_BYTE["tiles"], length, watermark, *counts.tolist(), 0)
+    body = b"".join(grid[window, :count].tobytes() for window, count in enumerate(counts))
+    return header + room[:length].tobytes() + body, changed
+
+
+def _as_pending(changes: Changes) -> Changes:
+    items = np.zeros(len(changes), tiles.PENDING)
+    for field in ("time", "id", "amount", "flags"):
+        items[field] = changes[field]
+    return items
+
+
+@njit(cache=True, nogil=True)
+def _insert_all(room: Changes, length: int, changes: Changes) -> tuple[int, int]:
+    changed = 0
+    for index in range(len(changes)):
+        after = ring.insert_entry(room, length, changes[index : index + 1])
+        if after < 0:
+            continue
+        changed += 1
+        first = ring.first_kept(room, after)
+        for place in range(first, after if first > 0 else 0):
+            room[place - first] = room[place]
+        length = after - first
+    return length, changed
+
+
+@njit(cache=True, nogil=True)
+def _apply_all(
+    room: Changes, length: int, watermark: int, items: Changes, grid: Changes, counts: npt.NDArray[np.int64]
+) -> tuple[int, int, int]:
+    changed = 0
+    for index in range(len(items)):
+        item = items[index : index + 1]
+        length, watermark, took = tiles.apply_pending(room, length, watermark, item, grid, counts)
+        changed += took
+    return length, watermark, changed
+
+
+def read(entity: Entity, state: bytes, asked: Question, scratch: npt.NDArray[np.int64]) -> FloatArray:
+    """Return every declared value of ``entity`` as of a time, in declared order; NaN is null.
+
+    Parameters
+    ----------
+    state
+        Bytes of :func:`update`; empty for an entity never seen, whose counts are zero.
+    scratch
+        From :func:`fraud.ring.new_scratch`; one per thread.
+
+    Raises
+    ------
+    InvalidState
+        ``state`` is not a state of this kind of entity.
+    """
+    table = np.empty(TABLE_LENGTH[entity])
+    if KINDS[entity] == "ring":
+        entries = _ring_entries(state)
+        place = asked.latitude, asked.longitude
+        ring.read_entries(entries, 0, len(entries), asked.as_of_ms, asked.party, *place, scratch, table)
+    else:
+        pending, _, flat, counts = _tile_parts(state)
+        tiles.read_tiles(pending, flat, counts, asked.as_of_ms, table)
+    return table[POSITIONS[entity]]
+
+
+def newest_time_ms(entity: Entity, state: bytes) -> int:
+    """Return the time of the newest change a state holds whole, epoch ms; 0 for an empty one."""
+    held = _ring_entries(state) if KINDS[entity] == "ring" else _tile_parts(state)[0]
+    return int(held["time"][-1]) if len(held) else 0
+
+
+def state_from_history(entity: Entity, changes: Changes) -> tuple[bytes, int]:
+    """Return the state that one entity's whole sorted history leaves behind, and how many changes it took."""
+    if KINDS[entity] == "ring" and len(changes):
+        horizon = changes["time"] >= changes["time"][-1] - ring.HORIZON_MS
+        recent = changes[horizon][-RING_KEEP:]
+        state, _ = update(entity, b"", recent)
+        return state, len(changes)
+    return update(entity, b"", changes)
+
+
+def _ring_entries(state: bytes) -> Changes:
+    if not state:
+        return np.empty(0, ring.ENTRY)
+    if len(state) < _RING_HEADER.size:
+        raise InvalidState(f"a ring state of {len(state)} bytes has no header")
+    version, kind, _, length = _RING_HEADER.unpack_from(state)
+    if version != VERSION or kind != _KIND_BYTE["ring"]:
+        raise InvalidState(f"version {version} kind {kind} is not a ring of version {VERSION}")
+    if len(state) != _RING_HEADER.size + length * ring.ENTRY.itemsize:
+        raise InvalidState(f"a ring of {length} entries cannot have {len(state)} bytes")
+    return np.frombuffer(state, ring.ENTRY, length, _RING_HEADER.size)
+
+
+def _tile_parts(state: bytes) -> tuple[Changes, int, Changes, npt.NDArray[np.int64]]:
+    if not state:
+        none = np.empty(0, tiles.PENDING), np.empty(0, tiles.TILE)
+        return none[0], 0, none[1], np.zeros(len(WINDOWS), np.int64)
+    if len(state) < _TILE_HEADER.size:
+        raise InvalidState(f"a tile state of {len(state)} bytes has no header")
+    version, kind, held, watermark, *counts, _ = _TILE_HEADER.unpack_from(state)
+    if version != VERSION or kind != _KIND_BYTE["tiles"]:
+        raise InvalidState(f"version {version} kind {kind} is not tiles of version {VERSION}")
+    body = _TILE_HEADER.size + held * tiles.PENDING.itemsize
+    if len(state) != body + sum(counts) * tiles.TILE.itemsize:
+        raise InvalidState(f"{held} pending and {sum(counts)} tiles cannot have {len(state)} bytes")
+    pending = np.frombuffer(state, tiles.PENDING, held, _TILE_HEADER.size)
+    flat = np.frombuffer(state, tiles.TILE, sum(counts), body)
+    return pending, watermark, flat, np.array(counts, np.int64)
+
+
+def feature_names(entities: Iterable[Entity] = ENTITIES) -> Sequence[str]:
+    """Return the names of every velocity feature, entity by entity, in declared order."""
+    return [feature.name for entity in entities for feature in VELOCITY_FEATURES[entity]]

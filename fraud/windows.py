@@ -1,0 +1,191 @@
+"""The declared windows and statistics, and the feature names they generate.
+
+A window is ``[as_of - length, as_of)``: the transaction being scored never counts itself. Two kinds of entity keep two
+kinds of state. A *ring* (card, device) keeps its recent transactions whole and reads every window exactly, over at most
+``RING_READ`` of them. *Tiles* (merchant) keep sums per bucket, and there the tile-aligned window
+``[floor((as_of - length) / tile) * tile, as_of)`` **is** the definition, online and offline alike.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Entity = Literal["card", "device", "merchant"]
+Kind = Literal["ring", "tiles"]
+
+SECOND: Final = 1_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+
+@dataclass(frozen=True)
+class Window:
+    """A trailing span.
+
+    Parameters
+    ----------
+    label
+        As it stands in feature names.
+    length_ms
+        Length in milliseconds.
+    tile_ms
+        Bucket of the tiled kind: the far end of a tiled window is rounded down to a multiple of it.
+    """
+
+    label: str
+    length_ms: int
+    tile_ms: int
+
+
+WINDOWS: Final = (
+    Window("1m", MINUTE, 5 * SECOND),
+    Window("10m", 10 * MINUTE, MINUTE),
+    Window("1h", HOUR, 5 * MINUTE),
+    Window("24h", DAY, HOUR),
+    Window("7d", 7 * DAY, 6 * HOUR),
+    Window("30d", 30 * DAY, DAY),
+)
+LONGEST_MS: Final = WINDOWS[-1].length_ms
+
+KINDS: Final[dict[Entity, Kind]] = {"card": "ring", "device": "ring", "merchant": "tiles"}
+ENTITIES: Final[tuple[Entity, ...]] = ("card", "device", "merchant")
+
+RING_READ: Final = 256
+"""A ring's window sees at most this many of the newest entries before ``as_of``, online and offline."""
+
+RING_KEEP: Final = 320
+"""A ring keeps this many entries: the surplus stays exact for reads that lie up to 64 entries in the past."""
+
+SMALL_AMOUNT_MINOR: Final = 200
+"""A card-testing-sized amount, in minor units."""
+
+# Columns of the table that one read fills: one row per window, then the scalars of a ring.
+RING_STATISTICS: Final = (
+    "transaction_count",
+    "amount_sum",
+    "amount_mean",
+    "amount_max",
+    "amount_std",
+    "party_distinct",
+    "other_distinct",
+    "country_distinct",
+    "declined_count",
+    "small_count",
+    "report_count",
+)
+RING_SCALARS: Final = ("previous_seconds", "party_known_30d", "distance_km", "speed_kmh")
+TILE_STATISTICS: Final = (
+    "transaction_count",
+    "amount_sum",
+    "amount_mean",
+    "declined_count",
+    "declined_share",
+    "small_share",
+    "report_count",
+    "report_share",
+)
+_WHOLE: Final = frozenset(
+    {
+        "transaction_count",
+        "amount_sum",
+        "party_distinct",
+        "other_distinct",
+        "country_distinct",
+        "declined_count",
+        "small_count",
+        "report_count",
+        "party_known_30d",
+    }
+)
+_PARTIES: Final[dict[Entity, tuple[str, str]]] = {"card": ("merchant", "device"), "device": ("card", "merchant")}
+
+
+@dataclass(frozen=True)
+class VelocityFeature:
+    """One value that a velocity state yields at a time.
+
+    Parameters
+    ----------
+    name
+        Generated: ``{entity}_{column}_{statistic}_{window}``.
+    entity
+        Whose state it is read from.
+    position
+        Its place in the flat table that one read of that entity fills.
+    whole
+        Whether it is a whole number (``Int64`` in Feast); else ``Float64``, where NaN means there was nothing to
+        average or compare with.
+    """
+
+    name: str
+    entity: Entity
+    position: int
+    whole: bool
+
+
+def _select(entity: Entity) -> dict[str, tuple[str, ...]]:
+    every = tuple(window.label for window in WINDOWS)
+    if KINDS[entity] == "tiles":
+        return {
+            "transaction_count": every,
+            "amount_sum": every,
+            "amount_mean": ("24h", "7d", "30d"),
+            "declined_count": ("10m", "1h", "24h"),
+            "declined_share": ("1h", "24h"),
+            "small_share": ("10m", "1h", "24h"),
+            "report_count": ("24h", "7d", "30d"),
+            "report_share": ("24h", "7d", "30d"),
+        }
+    return {
+        "transaction_count": every,
+        "amount_sum": every,
+        "amount_mean": ("24h", "7d", "30d"),
+        "amount_max": ("24h", "30d"),
+        "amount_std": ("7d", "30d"),
+        "party_distinct": ("1h", "24h", "7d"),
+        "other_distinct": ("24h", "30d"),
+        "country_distinct": ("24h", "7d"),
+        "declined_count": ("1h", "24h"),
+        "small_count": ("1h", "24h"),
+        "report_count": ("7d", "30d"),
+    }
+
+
+def _feature_name(entity: Entity, statistic: str, window: str) -> str:
+    column = statistic
+    if entity in _PARTIES:
+        party, other = _PARTIES[entity]
+        column = column.replace("party_", f"{party}_").replace("other_", f"{other}_")
+    return f"{entity}_{column}_{window}" if window else f"{entity}_{column}"
+
+
+def declare(entity: Entity) -> tuple[VelocityFeature, ...]:
+    """Return the features of one entity, in the order in which they stand in every vector.
+
+    Examples
+    --------
+    >>> [feature.name for feature in declare("device")][:2]
+    ['device_transaction_count_1m', 'device_transaction_count_10m']
+    """
+    statistics = RING_STATISTICS if KINDS[entity] == "ring" else TILE_STATISTICS
+    labels = [window.label for window in WINDOWS]
+    features = [
+        VelocityFeature(
+            _feature_name(entity, statistic, label),
+            entity,
+            labels.index(label) * len(statistics) + statistics.index(statistic),
+            statistic in _WHOLE,
+        )
+        for statistic, chosen in _select(entity).items()
+        for label in chosen
+    ]
+    if KINDS[entity] == "ring":
+        first = len(WINDOWS) * len(statistics)
+        features += [
+            VelocityFeature(_feature_name(entity, scalar, ""), entity, first + index, scalar in _WHOLE)
+            for index, scalar in enumerate(RING_SCALARS)
+        ]
+    return tuple(features)
+
+
+VELOCITY_FEATURES: Final[dict[Entity, tuple[VelocityFeature, ...]]] = {e: declare(e) for e in ENTITIES}

@@ -1,0 +1,225 @@
+"""Velocity against the oracle, under any order and repetition, and a state against the log."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud import history, ring, tiles, velocity
+from fraud.errors import InvalidState
+from fraud.hashing import hash32, hash64
+from fraud.velocity import Changes, Question
+from fraud.windows import RING_KEEP, RING_SCALARS, RING_STATISTICS, TILE_STATISTICS, WINDOWS, Entity
+from tests.oracle import Event, ring_values, tile_values
+
+START = 1_770_000_000_000
+DAY = 86_400_000
+SCRATCH = ring.new_scratch()
+
+# Times crowd around window edges, tile edges and each other: that is where windows go wrong.
+EDGES = sorted({0, 1, 59_999, 60_000, 60_001} | {w.length_ms + d for w in WINDOWS for d in (-1, 0, 1)})
+
+
+@st.composite
+def events(draw: st.DrawFn, most: int = 60) -> list[Event]:
+    count = draw(st.integers(0, most))
+    out = []
+    for index in range(count):
+        near = draw(st.sampled_from(EDGES))
+        spread = draw(st.sampled_from([0, 1, 1_000, 60_000, DAY, 32 * DAY]))
+        offset = near + (draw(st.integers(0, spread)) if spread else 0)
+        out.append(
+            Event(
+                time_ms=START - offset,
+                name=f"t{index}",
+                amount=draw(st.sampled_from([1, 199, 200, 201, 5_000, 10**12])),
+                party=draw(st.sampled_from(["m1", "m2", "m3"])),
+                other=draw(st.sampled_from(["", "d1", "d2"])),
+                country=draw(st.sampled_from(["DE", "FR"])),
+                declined=draw(st.booleans()),
+                report=draw(st.integers(0, 9)) == 0,
+            )
+        )
+    return out
+
+
+def change(event: Event) -> Changes:
+    if event.report:
+        return velocity.report_change(event.name, event.time_ms)
+    flags = ring.DECLINED if event.declined else 0
+    other = hash32(event.other) if event.other else 0
+    code = velocity.country_code(event.country)
+    row = (event.time_ms, hash64(event.name), event.amount, hash32(event.party), other)
+    return np.array([(*row, ring.NOWHERE, ring.NOWHERE, code, flags, 0)], ring.ENTRY)
+
+
+def changes(some: list[Event]) -> Changes:
+    return np.concatenate([np.empty(0, ring.ENTRY), *(change(event) for event in some)])
+
+
+def table_of(entity: Entity, state: bytes, as_of_ms: int, party: str) -> dict[str, float]:
+    """Every statistic a state yields, declared as a feature or not."""
+    asked = Question(as_of_ms, hash32(party))
+    table = np.empty(velocity.TABLE_LENGTH[entity])
+    statistics = RING_STATISTICS if entity != "merchant" else TILE_STATISTICS
+    if entity == "merchant":
+        pending, _, flat, counts = velocity._tile_parts(state)
+        tiles.read_tiles(pending, flat, counts, as_of_ms, table)
+    else:
+        held = velocity._ring_entries(state)
+        ring.read_entries(held, 0, len(held), asked.as_of_ms, asked.party, *(ring.NOWHERE,) * 2, SCRATCH, table)
+    names = [f"{statistic}_{window.label}" for window in WINDOWS for statistic in statistics]
+    names += RING_SCALARS if entity != "merchant" else ()
+    return dict(zip(names, table.tolist(), strict=True))
+
+
+def assert_same(found: dict[str, float], expected: dict[str, float]) -> None:
+    for name, value in expected.items():
+        if name.startswith("amount_std"):
+            assert found[name] == pytest.approx(value, rel=1e-9, nan_ok=True), name
+        else:
+            assert found[name] == value or (math.isnan(found[name]) and math.isnan(value)), name
+
+
+@given(events(), st.sampled_from(EDGES), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_ring_equals_oracle_in_any_order_and_repetition(some: list[Event], back: int, rng: random.Random) -> None:
+    as_of = START - back // 40
+    shuffled = [*some, *rng.sample(some, len(some) // 2)]
+    rng.shuffle(shuffled)
+    state, _ = velocity.update("card", b"", changes(shuffled))
+    in_horizon = [e for e in some if e.time_ms >= max(x.time_ms for x in some) - ring.HORIZON_MS]
+    assert_same(table_of("card", state, as_of, "m1"), ring_values(in_horizon, as_of, "m1"))
+
+
+@given(events(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_ring_bytes_do_not_depend_on_order_or_repetition(some: list[Event], rng: random.Random) -> None:
+    ordered, _ = velocity.update("card", b"", changes(sorted(some, key=lambda e: e.time_ms)))
+    shuffled = [*some, *some]
+    rng.shuffle(shuffled)
+    one_by_one = b""
+    for event in shuffled:
+        one_by_one, _ = velocity.update("card", one_by_one, change(event))
+    assert one_by_one == ordered
+
+
+@given(events(), st.integers(0, DAY))
+@settings(max_examples=150, deadline=None)
+def test_tiles_equal_oracle_after_ordered_stream_with_repeats(some: list[Event], later: int) -> None:
+    as_of = START + 1 + later
+    state = b""
+    for event in sorted(some, key=lambda e: (e.time_ms, hash64(e.name))):
+        state, _ = velocity.update("merchant", state, change(event))
+        again, changed = velocity.update("merchant", state, change(event))
+        assert changed == 0
+        assert again == state
+    assert_same(table_of("merchant", state, as_of, "m1"), tile_values(some, as_of))
+
+
+@given(events(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_tiles_accept_any_order_within_the_stated_lateness(some: list[Event], rng: random.Random) -> None:
+    close = [
+        Event(START + rng.randrange(tiles.LATENESS_MS), e.name, e.amount, e.party, e.other, e.country, e.declined)
+        for e in some
+    ]
+    rng.shuffle(close)
+    state, changed = velocity.update("merchant", b"", changes(close))
+    assert changed == len(close)
+    as_of = START + tiles.LATENESS_MS + 1
+    assert_same(table_of("merchant", state, as_of, "m1"), tile_values(close, as_of))
+
+
+@given(st.lists(events(most=25), min_size=1, max_size=4), st.data())
+@settings(max_examples=80, deadline=None)
+def test_log_twin_gives_the_bits_of_the_state(keys: list[list[Event]], data: st.DataObject) -> None:
+    everything = [(number, e) for number, some in enumerate(keys) for e in some]
+    as_of = np.array([data.draw(st.sampled_from([0, 1, 60_000, DAY])) + START for _ in keys], np.int64)
+    numbers = np.arange(len(keys), dtype=np.int64)
+    party = np.array([hash32("m2")] * len(keys), np.int64)
+    nowhere = np.full(len(keys), ring.NOWHERE, np.int64)
+    for entity in ("card", "merchant"):
+        told = history.sort_history(
+            entity, np.array([n for n, _ in everything], np.int64), changes([e for _, e in everything]), len(keys)
+        )
+        offline = history.read_history(told, history.Questions(numbers, as_of, party, nowhere, nowhere))
+        for number, some in enumerate(keys):
+            ordered = sorted(some, key=lambda e: (e.time_ms, hash64(e.name)))
+            visible = [e for e in ordered if e.time_ms < as_of[number]]
+            state, _ = velocity.update(entity, b"", changes(visible))
+            online = velocity.read(entity, state, Question(int(as_of[number]), hash32("m2")), SCRATCH)
+            assert online.tobytes() == offline[number].tobytes()
+
+
+def test_quiet_card_counts_fall_to_zero_by_themselves() -> None:
+    burst = [Event(START + i, f"t{i}", 500, "m1", "", "DE") for i in range(5)]
+    state, _ = velocity.update("card", b"", changes(burst))
+    soon = table_of("card", state, START + 1_000, "m1")
+    late = table_of("card", state, START + 31 * DAY, "m1")
+    assert soon["transaction_count_1m"] == 5
+    assert late["transaction_count_1m"] == late["transaction_count_30d"] == late["amount_sum_30d"] == 0
+
+
+def test_transaction_never_counts_itself_nor_a_tie() -> None:
+    state, _ = velocity.update("card", b"", change(Event(START, "t", 500, "m1", "", "DE")))
+    assert table_of("card", state, START, "m1")["transaction_count_30d"] == 0
+    assert table_of("card", state, START + 1, "m1")["transaction_count_30d"] == 1
+
+
+def test_decline_learned_later_is_added_to_the_transaction() -> None:
+    first, _ = velocity.update("card", b"", change(Event(START, "t", 500, "m1", "", "DE")))
+    second, changed = velocity.update("card", first, change(Event(START, "t", 500, "m1", "", "DE", declined=True)))
+    assert changed == 1
+    assert table_of("card", second, START + 1, "m1")["declined_count_1h"] == 1
+    assert table_of("card", second, START + 1, "m1")["transaction_count_1h"] == 1
+
+
+def test_busy_entities_stay_bounded() -> None:
+    storm = [Event(START + i * 10, f"t{i}", 100, f"m{i % 40}", "d", "DE") for i in range(5_000)]
+    card, _ = velocity.update("card", b"", changes(storm))
+    merchant, _ = velocity.update("merchant", b"", changes(storm))
+    assert len(card) == 8 + RING_KEEP * 44
+    assert len(merchant) <= 28 + tiles.PENDING_KEEP * 32 + 6 * tiles.ROOM * 28
+    assert table_of("merchant", merchant, START + 60_000, "m1")["transaction_count_1h"] == 5_000
+    assert table_of("card", card, START + 60_000, "m1")["transaction_count_1h"] == 256
+
+
+def test_ring_past_its_bound_is_defined_the_same_in_the_log() -> None:
+    storm = [Event(START + i * 1_000, f"t{i}", 100 + i, f"m{i % 40}", "d", "DE") for i in range(400)]
+    state, _ = velocity.update("card", b"", changes(storm))
+    as_of = START + 500_000
+    told = history.sort_history("card", np.zeros(400, np.int64), changes(storm), 1)
+    columns = (np.array([value], np.int64) for value in (0, as_of, hash32("m1"), ring.NOWHERE, ring.NOWHERE))
+    offline = history.read_history(told, history.Questions(*columns))
+    online = velocity.read("card", state, Question(as_of, hash32("m1")), SCRATCH)
+    assert online.tobytes() == offline[0].tobytes()
+
+
+def test_late_beyond_the_watermark_changes_nothing() -> None:
+    newest = Event(START + 10 * tiles.LATENESS_MS, "new", 100, "m", "", "DE")
+    old = Event(START, "old", 100, "m", "", "DE")
+    state, _ = velocity.update("merchant", b"", changes([old, newest]))
+    again, changed = velocity.update("merchant", state, change(old))
+    assert (again, changed) == (state, 0)
+
+
+@pytest.mark.parametrize("entity", ["card", "merchant"])
+@pytest.mark.parametrize("cut", [1, 7, -1])
+def test_torn_state_is_refused(entity: Entity, cut: int) -> None:
+    state, _ = velocity.update(entity, b"", change(Event(START, "t", 500, "m1", "", "DE")))
+    with pytest.raises(InvalidState):
+        velocity.update(entity, state[:cut], change(Event(START, "u", 500, "m1", "", "DE")))
+
+
+def test_state_of_another_kind_is_refused() -> None:
+    state, _ = velocity.update("card", b"", change(Event(START, "t", 500, "m1", "", "DE")))
+    with pytest.raises(InvalidState, match="kind 1"):
+        velocity.update("merchant", state + bytes(20), change(Event(START, "u", 500, "m1", "", "DE")))
+
+
+def test_distance_of_berlin_and_paris_is_878_km() -> None:
+    assert ring.distance_km(5_252_000, 1_340_500, 4_885_660, 235_220) == pytest.approx(878, abs=2)
