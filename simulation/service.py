@@ -1,0 +1,122 @@
+"""How long one request takes: measured samples or stated percentiles, drawn from a table of quantiles.
+
+Two parts: the time of a worker, during which it does nothing else, and the time beyond the worker (store, wire), during
+which it serves others.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Final, Self
+
+import numpy as np
+
+from fraud.errors import InvalidSetting
+from simulation.randomness import FloatArray
+
+QUANTILES: Final = 8_192
+"""Entries of a table: the finest tail it can show is one in 8,192."""
+
+_PLACES: Final = (np.arange(QUANTILES) + 0.5) / QUANTILES
+
+
+@dataclass(frozen=True, eq=False)
+class ServiceTimes:
+    """Quantiles (s) of both parts of a request, each ascending, shape ``(QUANTILES,)``."""
+
+    worker: FloatArray
+    beyond: FloatArray
+    source: str
+
+    @property
+    def mean(self) -> float:
+        """Mean time of a worker (s)."""
+        return float(self.worker.mean())
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
+        """Return ``count`` independent times of both parts (s)."""
+        places = rng.integers(0, QUANTILES, (2, count))
+        return self.worker[places[0]], self.beyond[places[1]]
+
+    def saturating_at(self, rate: float, *, workers: int) -> Self:
+        """Return times of the same shape, slower or faster, so that ``workers`` are busy all the time at ``rate``."""
+        factor = workers / (rate * self.mean)
+        source = f"{self.source}, scaled by {factor:.3g}"
+        return replace(self, worker=self.worker * factor, source=source)
+
+
+def from_samples(samples: Sequence[float]) -> FloatArray:
+    """Return the quantiles of measured times (any unit, kept).
+
+    Raises
+    ------
+    InvalidSetting
+        Fewer than 100 samples, or one that is negative or no number.
+    """
+    values = np.asarray(samples, np.float64)
+    if values.ndim != 1 or len(values) < 100:
+        raise InvalidSetting(f"service times: {values.size} samples are too few for a tail; measure at least 100")
+    if not (np.all(np.isfinite(values)) and np.all(values >= 0.0)):
+        raise InvalidSetting("service times: a sample is negative or no finite number")
+    return np.quantile(values, _PLACES)
+
+
+def from_percentiles(percentiles: Mapping[float, float]) -> FloatArray:
+    """Return quantiles through stated percentiles: lognormal between them and beyond the outer ones.
+
+    Parameters
+    ----------
+    percentiles
+        Time at each share in (0, 1), positive and ascending; two at least.
+
+    Examples
+    --------
+    >>> table = from_percentiles({0.5: 1.0, 0.95: 3.0, 0.99: 4.0})
+    >>> np.quantile(table, [0.5, 0.95, 0.99]).round(2)
+    array([1. , 3. , 4. ])
+    """
+    shares = sorted(percentiles)
+    values = np.array([percentiles[share] for share in shares])
+    if len(shares) < 2 or not 0.0 < shares[0] < shares[-1] < 1.0:
+        raise InvalidSetting(f"percentiles {shares} are not two or more shares between 0 and 1")
+    if not (values[0] > 0.0 and np.all(np.diff(values) >= 0.0)):
+        raise InvalidSetting(f"percentiles {values.tolist()} are not positive and ascending")
+    normal = NormalDist()
+    knots = np.array([normal.inv_cdf(share) for share in shares])
+    places = np.array([normal.inv_cdf(place) for place in _PLACES])
+    logs = np.interp(places, knots, np.log(values))
+    slopes = np.diff(np.log(values)) / np.diff(knots)
+    logs += np.where(places < knots[0], (places - knots[0]) * slopes[0], 0.0)
+    logs += np.where(places > knots[-1], (places - knots[-1]) * slopes[-1], 0.0)
+    quantiles: FloatArray = np.exp(logs)
+    return quantiles
+
+
+def read_service(path: Path) -> ServiceTimes:
+    """Read service times from JSON.
+
+    ``{"service_ms": …, "beyond_ms": …}``, where each is a list of measured milliseconds or an object of percentiles
+    such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent.
+
+    Raises
+    ------
+    InvalidSetting
+        The file is not such JSON.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        worker = _table(content["service_ms"])
+        beyond = _table(content["beyond_ms"]) if "beyond_ms" in content else np.zeros(QUANTILES)
+    except OSError as error:
+        raise InvalidSetting(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidSetting(f"{path} does not hold service times ({error!r}); see docs/capacity.md") from None
+    return ServiceTimes(worker / 1e3, beyond / 1e3, str(content.get("source", path.name)))
+
+
+def _table(content: Any) -> FloatArray:
+    if isinstance(content, dict):
+        return from_percentiles({float(name.removeprefix("p")) / 100.0: value for name, value in content.items()})
+    return from_samples(content)

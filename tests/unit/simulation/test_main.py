@@ -1,0 +1,40 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simulation.__main__ import app
+
+SMALL = ["--days", "2", "--transactions-per-day", "300", "--seed", "4"]
+
+
+def test_generate_writes_a_world_and_prints_its_manifest(tmp_path: Path) -> None:
+    out = tmp_path / "lake"
+    result = CliRunner().invoke(
+        app, ["generate", *SMALL, "--start", "2026-03-30", "--currency", "CHF", "--out", str(out), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    manifest = json.loads(result.stdout)
+    assert manifest == json.loads((out / "manifest.json").read_text())
+    assert (manifest["first_day"], manifest["last_day"], manifest["currency"]) == ("2026-03-30", "2026-03-31", "CHF")
+    assert sorted(path.name for path in (out / "transactions").iterdir()) == ["dt=2026-03-30", "dt=2026-03-31"]
+
+
+def test_second_run_is_refused_until_forced(tmp_path: Path) -> None:
+    arguments = ["generate", *SMALL, "--out", str(tmp_path / "lake")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert "--force" in refused.stderr
+    assert CliRunner().invoke(app, [*arguments, "--force"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--days", "0"), ("--seed", "-1"), ("--currency", "euro"), ("--transactions-per-day", "1")]
+)
+def test_bad_value_is_named_and_writes_nothing(tmp_path: Path, option: str, value: str) -> None:
+    result = CliRunner().invoke(app, ["generate", *SMALL, option, value, "--out", str(tmp_path / "lake")])
+    assert result.exit_code == 2
+    assert value in result.stderr
+    assert not (tmp_path / "lake").exists()
