@@ -2,8 +2,9 @@
 
 Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered feature names), ``calibration.json``,
 ``policy.json``, ``plan.json`` (how the online store is read), ``checks.json`` (rows with the margins they must give),
-``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). The bundle's
-version is the digest of its manifest, so the same data and seed give the same version, and one flipped byte is refused.
+``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). The
+bundle's version is the digest of its manifest, so the same data and seed give the same version, and one flipped byte is
+refused.
 """
 
 import hashlib
@@ -125,7 +126,8 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
             raise CorruptBundle(f"{name} is missing from the bundle")
         found = hashlib.sha256(files[name]).hexdigest()
         if found != manifest.get(name):
-            raise CorruptBundle(f"{name} has digest {found[:16]}, the manifest says {manifest.get(name, 'nothing')[:16]}")
+            stated = str(manifest.get(name, "nothing"))[:16]
+            raise CorruptBundle(f"{name} has digest {found[:16]}, the manifest says {stated}")
     try:
         contract = msgspec.json.decode(files["contract.json"], type=dict[str, tuple[str, ...]])
         bundle = ModelBundle(
@@ -134,8 +136,8 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
             forest=parse_forest(files["model.json"]),
             calibration=msgspec.json.decode(files["calibration.json"], type=Calibration),
             policy=msgspec.json.decode(files["policy.json"], type=Policy),
-            plan=msgspec.json.decode(files["plan.json"]),
-            provenance=msgspec.json.decode(files["provenance.json"]),
+            plan=msgspec.json.decode(files["plan.json"], type=dict[str, Any]),
+            provenance=msgspec.json.decode(files["provenance.json"], type=dict[str, Any]),
         )
         checks = msgspec.json.decode(files["checks.json"], type=list[Check])
     except (KeyError, InvalidPolicy, msgspec.DecodeError) as error:
@@ -163,7 +165,8 @@ def _reproduce(bundle: ModelBundle, checks: list[Check]) -> None:
     if bundle.forest.width != len(bundle.features):
         raise CorruptBundle(f"model takes {bundle.forest.width} inputs, the contract names {len(bundle.features)}")
     for index, check in enumerate(checks):
-        row = np.array([np.nan if value is None else value for value in check.row], np.float64)
-        found = predict_margin(bundle.forest, row)
-        if len(row) != len(bundle.features) or found != check.margin:
+        if len(check.row) != len(bundle.features):
+            raise CorruptBundle(f"recorded row {index} has {len(check.row)} values, not {len(bundle.features)}")
+        found = predict_margin(bundle.forest, np.array([np.nan if v is None else v for v in check.row], np.float64))
+        if found != check.margin:
             raise CorruptBundle(f"recorded row {index} gives margin {found!r}, not {check.margin!r}")

@@ -1,8 +1,8 @@
 """From states, profiles and a transaction to the feature vector: the same arithmetic for training and scoring.
 
 Feast calls it column-wise from the on-demand views (:func:`velocity_columns`, :func:`context_columns`), the scorer
-row-wise (:func:`evaluate`); the offline store replaces only the reading of states by the log's twin and shares the rest.
-NaN is null everywhere.
+row-wise (:func:`evaluate`); the offline store replaces only the reading of states by the log's twin and shares the
+rest. NaN is null everywhere.
 """
 
 import math
@@ -63,9 +63,7 @@ HOME_COUNTRY: Final = "card_home_country"
 VELOCITY: Final = tuple(
     Feature(feature.name, feature.whole) for entity in ENTITIES for feature in VELOCITY_FEATURES[entity]
 )
-FEATURES: Final = (
-    CONTEXT_FEATURES + VELOCITY + CROSS_FEATURES + CARD_PROFILE_FEATURES + MERCHANT_PROFILE_FEATURES
-)
+FEATURES: Final = CONTEXT_FEATURES + VELOCITY + CROSS_FEATURES + CARD_PROFILE_FEATURES + MERCHANT_PROFILE_FEATURES
 FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 _AT: Final = {name: index for index, name in enumerate(feature.name for feature in VELOCITY)}
 _CROSS_INPUTS: Final = tuple(
@@ -87,7 +85,9 @@ class Profiles:
     merchant: tuple[float, ...]
 
 
-NO_PROFILES: Final = Profiles(None, (math.nan,) * len(CARD_PROFILE_FEATURES), (math.nan,) * len(MERCHANT_PROFILE_FEATURES))
+NO_PROFILES: Final = Profiles(
+    None, (math.nan,) * len(CARD_PROFILE_FEATURES), (math.nan,) * len(MERCHANT_PROFILE_FEATURES)
+)
 
 
 def evaluate(
@@ -143,7 +143,7 @@ def context_values(
         float(amount_minor),
         float(event_time_ms % DAY // HOUR),
         float((event_time_ms // DAY + 3) % 7),
-        float(CHANNELS.index(channel)),  # type: ignore[arg-type]  # Feast hands over plain strings
+        float(CHANNELS.index(channel)),
         float(merchant_category),
         1.0 if has_device else 0.0,
         math.nan if home_country is None else float(country != home_country),

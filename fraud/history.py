@@ -134,9 +134,7 @@ def _read_rings(
     for row in range(len(key)):
         start = starts[key[row]] if key[row] >= 0 else 0
         stop = starts[key[row] + 1] if key[row] >= 0 else 0
-        ring.read_entries(
-            changes, start, stop, as_of[row], party[row], latitude[row], longitude[row], scratch, table
-        )
+        ring.read_entries(changes, start, stop, as_of[row], party[row], latitude[row], longitude[row], scratch, table)
         for column in range(len(positions)):
             out[row, column] = table[positions[column]]
 

@@ -1,7 +1,8 @@
 """A label: what somebody said about a transaction, when they said it and when we knew.
 
-A label counts only once it is *mature*: old enough that a statement would have arrived. Where sources disagree the order
-is fixed: an analyst's verdict over a chargeback over a cardholder's report; within one source the latest to arrive wins.
+A label counts only once it is *mature*: old enough that a statement would have arrived. Where sources disagree the
+order is fixed: an analyst's verdict over a chargeback over a cardholder's report; within one source the latest to
+arrive wins, then the latest to be made, then fraud.
 """
 
 from dataclasses import dataclass
@@ -76,4 +77,8 @@ def settle(labels: list[Label], as_of_ms: int) -> Label | None:
     known = [label for label in labels if label.arrival_time_ms <= as_of_ms]
     if not known:
         return None
-    return min(known, key=lambda label: (PRECEDENCE.index(label.source), -label.arrival_time_ms))
+    return min(known, key=_rank)
+
+
+def _rank(label: Label) -> tuple[int, int, int, bool]:
+    return PRECEDENCE.index(label.source), -label.arrival_time_ms, -label.event_time_ms, not label.is_fraud

@@ -1,17 +1,16 @@
 """The table of reason codes: for every feature its family, its codes and its sentence.
 
 A sentence is a template: ``{value}`` in the feature's form, ``{amount}`` of the transaction, ``(one|many)`` for what
-agrees with the number. The low code stands below ``low_below``: a score can be raised by a value because it is small, and
-then "many cards" would be a lie.
+agrees with the number. The low code stands below ``low_below``: a score can be raised by a value because it is small,
+and then "many cards" would be a lie.
 """
 
+import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fraud.features import CONTEXT_FEATURES, CROSS_FEATURES, FEATURE_NAMES
-from fraud.windows import ENTITIES, SMALL_AMOUNT_MINOR, VELOCITY_FEATURES, WINDOWS, Entity
+from fraud.windows import ENTITIES, SMALL_AMOUNT_MINOR, VELOCITY_FEATURES, Entity
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Wording:
     code, low_code, low_below
         Code of a value at or above ``low_below``; of one below.
     form
-        How the value is written: ``whole``, ``money``, ``share``, ``times``, ``span`` (seconds), ``hour``, ``weekday`` or
-        ``channel``.
+        How the value is written: ``whole``, ``money``, ``share``, ``times``, ``sigmas``, ``span`` (seconds),
+        ``hour``, ``weekday`` or ``channel``.
     text
         Template of the sentence.
     low_text
@@ -73,12 +72,13 @@ _NOUNS: Final[dict[Entity, dict[str, str]]] = {
     "device": {"at": "from this device", "on": "on this device", "the": "the device"},
     "merchant": {"at": "at this merchant", "on": "at this merchant", "the": "the merchant"},
 }
+LONG: Final = frozenset({"24h", "7d", "30d"})
 SPANS: Final = {"1m": "1 min", "10m": "10 min", "1h": "1 h", "24h": "24 h", "7d": "7 days", "30d": "30 days"}
 
 _STATISTICS: Final[dict[str, _Row]] = {
     "transaction_count": _Row(
         "velocity",
-        "{E}_BURST",
+        "{E}_{pace}",
         "{E}_QUIET",
         "whole",
         "{value} payment(|s) {at} in {span}",
@@ -89,7 +89,13 @@ _STATISTICS: Final[dict[str, _Row]] = {
         "velocity", "{E}_SPENDING", "{E}_QUIET", "money", "{value} paid {at} in {span}", "what was paid {at} in {span}"
     ),
     "previous_seconds": _Row(
-        "velocity", "{E}_QUIET", "{E}_BURST", "span", "{value} since the last payment {at}", "any earlier payment {at}", 600
+        "velocity",
+        "{E}_QUIET",
+        "{E}_BURST",
+        "span",
+        "{value} since the last payment {at}",
+        "any earlier payment {at}",
+        600,
     ),
     "amount_mean": _Row(
         "amount",
@@ -242,38 +248,155 @@ _STATISTICS: Final[dict[str, _Row]] = {
     ),
 }
 
-_MEDIAN = "average"
-_PLAIN: Final[dict[str, Wording]] = {}
 
-
-def _plain(
+def _own(
     family: str,
     codes: str,
-    low_below: float,
     form: str,
     text: str,
-    unknown: str = "",
+    *,
+    low: float = -math.inf,
     low_text: str = "",
+    unknown: str = "",
     unknown_code: str = "",
 ) -> Wording:
+    """Return the wording of a feature that is no velocity statistic; ``codes`` is ``CODE`` or ``CODE/LOW_CODE``."""
     code, _, low_code = codes.partition("/")
     return Wording(
-        family, code, low_code or code, low_below, form, text, low_text or text, unknown or "the value", unknown_code or code
+        family, code, low_code or code, low, form, text, low_text or text, unknown or "its value", unknown_code or code
     )
 
 
-_NEVER: Final = float("-inf")
-_RATIO: Final = "amount {{value}} times the {0}"
-
-
-def _ratio(entity: str, usual: str) -> Wording:
-    text = f"amount {{value}} times {usual}"
-    return _plain(
+def _ratio(entity: Entity, usual: str, form: str = "times", text: str = "amount {value} times ") -> Wording:
+    owner = entity.upper()
+    return _own(
         f"{entity}.amount",
-        f"AMOUNT_UNUSUAL_FOR_{entity.upper()}/AMOUNT_SMALL_FOR_{entity.upper()}",
-        1.0,
-        "times",
-        text,
-        usual,
-        unknown_code=f"{entity.upper()}_HISTORY_UNKNOWN",
+        f"AMOUNT_UNUSUAL_FOR_{owner}/AMOUNT_SMALL_FOR_{owner}",
+        form,
+        text + usual,
+        low=0.0 if form == "sigmas" else 1.0,
+        unknown=usual,
+        unknown_code=f"{owner}_HISTORY_UNKNOWN",
     )
+
+
+_OTHERS: Final = {
+    "transaction_amount": _own(
+        "card.amount", "AMOUNT_HIGH/AMOUNT_SMALL", "money", "amount {value}", low=SMALL_AMOUNT_MINOR + 1
+    ),
+    "transaction_hour": _own("context.time", "UNUSUAL_HOUR", "hour", "paid at {value} UTC"),
+    "transaction_weekday": _own("context.time", "UNUSUAL_WEEKDAY", "weekday", "paid on a {value}"),
+    "transaction_channel": _own("context.channel", "RISKY_CHANNEL", "channel", "paid by channel {value}"),
+    "transaction_merchant_category": _own("context.category", "RISKY_CATEGORY", "whole", "merchant category {value}"),
+    "transaction_has_device": _own(
+        "context.channel",
+        "DEVICE_KNOWN/DEVICE_ABSENT",
+        "whole",
+        "paid from a device",
+        low=1,
+        low_text="no device is known",
+    ),
+    "transaction_foreign": _own(
+        "card.place",
+        "FOREIGN_COUNTRY/HOME_COUNTRY",
+        "whole",
+        "not in the card's home country",
+        low=1,
+        low_text="in the card's home country",
+        unknown="the card's home country",
+        unknown_code="CARD_HISTORY_UNKNOWN",
+    ),
+    "amount_to_card_median_30d": _ratio("card", "the card's 30-day median"),
+    "amount_to_card_mean_30d": _ratio("card", "the card's 30-day mean"),
+    "amount_to_card_max_30d": _ratio("card", "the card's 30-day maximum"),
+    "amount_zscore_card_30d": _ratio(
+        "card", "the card's 30-day mean", "sigmas", "amount {value} standard deviations off "
+    ),
+    "amount_to_merchant_median_30d": _ratio("merchant", "the merchant's 30-day median"),
+    "amount_to_merchant_mean_30d": _ratio("merchant", "the merchant's 30-day mean"),
+    "card_age_days": _own(
+        "card.history",
+        "CARD_OLD/CARD_NEW",
+        "whole",
+        "card first seen {value} day(|s) ago",
+        low=90,
+        unknown="when the card was first seen",
+        unknown_code="CARD_HISTORY_UNKNOWN",
+    ),
+    "card_amount_median_30d": _own(
+        "card.amount",
+        "AMOUNT_UNUSUAL_FOR_CARD",
+        "money",
+        "the card's 30-day median is {value}, this payment is {amount}",
+        unknown="the card's 30-day median",
+        unknown_code="CARD_HISTORY_UNKNOWN",
+    ),
+    "card_online_share_30d": _own(
+        "card.history",
+        "CARD_ONLINE_SHARE",
+        "share",
+        "{value} of the card's payments in 30 days were online",
+        unknown="the card's share of online payments",
+        unknown_code="CARD_HISTORY_UNKNOWN",
+    ),
+    "merchant_age_days": _own(
+        "merchant.history",
+        "MERCHANT_OLD/MERCHANT_NEW",
+        "whole",
+        "merchant first seen {value} day(|s) ago",
+        low=90,
+        unknown="when the merchant was first seen",
+        unknown_code="MERCHANT_HISTORY_UNKNOWN",
+    ),
+    "merchant_amount_median_30d": _own(
+        "merchant.amount",
+        "AMOUNT_UNUSUAL_FOR_MERCHANT",
+        "money",
+        "the merchant's 30-day median is {value}, this payment is {amount}",
+        unknown="the merchant's 30-day median",
+        unknown_code="MERCHANT_HISTORY_UNKNOWN",
+    ),
+    "merchant_card_distinct_30d": _own(
+        "merchant.history",
+        "MERCHANT_MANY_CARDS/MERCHANT_FEW_CARDS",
+        "whole",
+        "{value} card(|s) at this merchant in 30 days",
+        low=100,
+        unknown="how many cards paid at this merchant",
+        unknown_code="MERCHANT_HISTORY_UNKNOWN",
+    ),
+}
+
+
+def _spoken(entity: Entity, name: str) -> Wording:
+    """Return the wording of a velocity feature, generated from its statistic's row as its name was."""
+    rest = name.removeprefix(f"{entity}_")
+    statistic, _, window = rest.rpartition("_")
+    if rest in _STATISTICS:
+        statistic, window = rest, ""
+    row = _STATISTICS[statistic]
+    words = {**_NOUNS[entity], "E": entity.upper(), "span": SPANS.get(window, "")}
+    words["pace"] = "BUSY" if window in ("7d", "30d") else "BURST"
+
+    def fill(text: str) -> str:
+        return re.sub(r"\{(E|at|on|the|pace|span)\}", lambda match: words[match[1]], text)
+
+    return Wording(
+        family=f"{entity}.{row.theme}",
+        code=fill(row.code),
+        low_code=fill(row.low_code),
+        low_below=row.low_long if row.low_long and window in LONG else row.low,
+        form=row.form,
+        text=fill(row.text),
+        low_text=fill(row.low_text or row.text),
+        unknown=fill(row.unknown),
+        unknown_code=f"{entity.upper()}_HISTORY_UNKNOWN",
+        total=f"{entity}_transaction_count_{window}" if row.total else "",
+    )
+
+
+WORDINGS: Final[dict[str, Wording]] = {
+    **{feature.name: _spoken(entity, feature.name) for entity in ENTITIES for feature in VELOCITY_FEATURES[entity]},
+    **_OTHERS,
+}
+"""Wording of every feature name."""

@@ -1,7 +1,7 @@
 """What travels on the stream: one record per entity, so that each entity has one ordered writer.
 
-A record is JSON: ``{"schema": 1, "entity": "card", "key": "c0001", "kind": "transaction", "transaction": {...}}`` or, for
-a fraud report, ``"kind": "report", "report": {"transaction_id": ..., "known_ms": ...}``. Its partition key is
+A record is JSON: ``{"schema": 1, "entity": "card", "key": "c0001", "kind": "transaction", "transaction": {...}}`` or,
+for a fraud report, ``"kind": "report", "report": {"transaction_id": ..., "known_ms": ...}``. Its partition key is
 ``{entity}:{key}``.
 """
 
@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from fraud.errors import InvalidTransaction
-from fraud.transaction import Transaction, check_transaction
+from fraud.transaction import Transaction, check_identifier, check_time, check_transaction, masked
 from fraud.velocity import Changes, entity_key, report_change, transaction_change
 from fraud.windows import ENTITIES, Entity
 
@@ -79,14 +79,14 @@ def parse_record(data: bytes, *, currency: str) -> Record:
     Raises
     ------
     InvalidTransaction
-        Unparsable, of an unknown schema, of another currency, or its key is not its transaction's.
+        Unparsable, of an unknown schema, of another currency, out of range, or its key is not its transaction's.
     """
     try:
         record = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidTransaction("body", f"not a stream record ({error})") from None
+        raise InvalidTransaction("body", f"not a stream record ({masked(str(error))})") from None
     if record.schema != SCHEMA:
-        raise InvalidTransaction("schema", f"{record.schema} is not {SCHEMA}")
+        raise InvalidTransaction("schema", f"{masked(str(record.schema))} is not {SCHEMA}")
     if (record.transaction is None) == (record.kind == "transaction") or (record.report is None) == (
         record.kind == "report"
     ):
@@ -95,4 +95,8 @@ def parse_record(data: bytes, *, currency: str) -> Record:
         check_transaction(record.transaction, currency=currency)
         if entity_key(record.entity, record.transaction) != record.key:
             raise InvalidTransaction("key", f"is not the {record.entity} of its transaction")
+    if record.report is not None:
+        check_identifier("key", record.key)
+        check_identifier("transaction_id", record.report.transaction_id)
+        check_time("known_ms", record.report.known_ms)
     return record

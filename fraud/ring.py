@@ -64,7 +64,7 @@ def new_scratch() -> npt.NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _first_seen(scratch: npt.NDArray[np.int64], base: int, value: int, stamp: int) -> bool:
+def _first_seen(scratch: npt.NDArray[np.int64], base: int, value: np.int64, stamp: int) -> bool:
     """Note ``value`` in the hash table at ``base``; return whether this stamp had not seen it."""
     slot = (value * 2654435761) % _BUCKETS
     while scratch[base + 2 * slot] == stamp:
@@ -88,9 +88,7 @@ def distance_km(latitude_a: int, longitude_a: int, latitude_b: int, longitude_b:
 
 
 @njit(cache=True, nogil=True)
-def _close_window(
-    table: FloatArray, window: int, whole: npt.NDArray[np.int64], mean: float, squares: float
-) -> None:
+def _close_window(table: FloatArray, window: int, whole: npt.NDArray[np.int64], squares: float) -> None:
     first = window * _COLUMNS
     count = whole[0]
     table[first] = count
@@ -154,7 +152,7 @@ def read_entries(
         entry = entries[index]
         age = as_of - entry["time"]
         while window < len(_LENGTHS) and age > _LENGTHS[window]:
-            _close_window(table, window, whole, mean, squares)
+            _close_window(table, window, whole, squares)
             window += 1
         if window == len(_LENGTHS):
             break
@@ -184,7 +182,7 @@ def read_entries(
         whole[6] += entry["flags"] & DECLINED
         whole[7] += amount <= SMALL_AMOUNT_MINOR
     while window < len(_LENGTHS):
-        _close_window(table, window, whole, mean, squares)
+        _close_window(table, window, whole, squares)
         window += 1
     first = len(_LENGTHS) * _COLUMNS
     table[first] = (as_of - entries[previous]["time"]) / 1000.0 if previous >= 0 else np.nan

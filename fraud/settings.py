@@ -1,7 +1,7 @@
 """Settings: what differs between two deployments, read once at the entry point, every number bounded.
 
-They come from environment variables named ``TOLLGATE_<FIELD>``; an unknown one is refused, because a typing mistake in a
-limit is otherwise found on a bad day. Windows, feature names and reason codes are code, not settings.
+They come from environment variables named ``TOLLGATE_<FIELD>``; an unknown one is refused, because a typing mistake in
+a limit is otherwise found on a bad day. Windows, feature names and reason codes are code, not settings.
 """
 
 from collections.abc import Mapping
@@ -103,8 +103,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     settings = Settings(**values)
     if settings.environment not in ("local", "aws"):
         raise InvalidSetting(f"{PREFIX}ENVIRONMENT={settings.environment!r} is neither 'local' nor 'aws'")
-    if not (len(settings.currency) == 3 and settings.currency.isalpha() and settings.currency.isupper()):
-        raise InvalidSetting(f"{PREFIX}CURRENCY={settings.currency!r} is no ISO 4217 code such as 'EUR'")
+    code = settings.currency
+    if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
+        raise InvalidSetting(f"{PREFIX}CURRENCY={code!r} is no ISO 4217 code such as 'EUR'")
     return settings
 
 

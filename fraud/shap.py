@@ -1,8 +1,8 @@
 """Exact path-dependent TreeSHAP of one row, by quadrature.
 
-Along a root-to-leaf path the Shapley value of a feature is the integral over t in [0, 1] of a polynomial of degree below
-the depth, so ``ceil(depth / 2)`` Gauss-Legendre nodes integrate it exactly. One depth-first walk per tree carries the
-products down and the sums up. The values add up to margin minus the expected margin.
+Along a root-to-leaf path the Shapley value of a feature is the integral over t in [0, 1] of a polynomial of degree
+below the depth, so ``ceil(depth / 2)`` Gauss-Legendre nodes integrate it exactly. One depth-first walk per tree carries
+the products down and the sums up. The values add up to margin minus the expected margin.
 """
 
 from dataclasses import dataclass

@@ -136,9 +136,7 @@ def _close_window(table: FloatArray, window: int, whole: IntArray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def read_tiles(
-    pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, table: FloatArray
-) -> None:
+def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, table: FloatArray) -> None:
     """Fill ``table``, shape ``(TILE_TABLE,)``, from a state: flat ``tiles``, ``counts`` of them per resolution."""
     start = 0
     whole = np.empty(5, np.int64)

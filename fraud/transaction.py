@@ -6,6 +6,7 @@ back.
 """
 
 import math
+import re
 from typing import Final, Literal
 
 import msgspec
@@ -25,6 +26,9 @@ MAX_TIME_MS: Final = 4_102_444_800_000
 """2100-01-01T00:00:00Z: a later event time is a unit mistake (microseconds for milliseconds)."""
 
 MAX_IDENTIFIER: Final = 128
+
+_DIGITS: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
+_LONGEST_SHOWN: Final = 120
 
 
 class Transaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,15 +117,16 @@ def check_transaction(transaction: Transaction, *, currency: str) -> None:
     """
     _check_identifiers(transaction)
     if not 0 < transaction.amount_minor <= MAX_AMOUNT_MINOR:
-        raise InvalidTransaction("amount_minor", f"{transaction.amount_minor} is not in 1..{MAX_AMOUNT_MINOR}")
-    if transaction.currency != currency:
-        raise InvalidTransaction("currency", f"{transaction.currency!r} is not this deployment's {currency!r}")
-    if not MIN_TIME_MS <= transaction.event_time_ms < MAX_TIME_MS:
         raise InvalidTransaction(
-            "event_time_ms", f"{transaction.event_time_ms} is not epoch milliseconds in 2000..2099"
+            "amount_minor", f"{masked(str(transaction.amount_minor))} is not in 1..{MAX_AMOUNT_MINOR}"
         )
+    if transaction.currency != currency:
+        raise InvalidTransaction(
+            "currency", f"{masked(repr(transaction.currency))} is not this deployment's {currency!r}"
+        )
+    check_time("event_time_ms", transaction.event_time_ms)
     if not 0 <= transaction.merchant_category <= 9999:
-        raise InvalidTransaction("merchant_category", f"{transaction.merchant_category} is not in 0..9999")
+        raise InvalidTransaction("merchant_category", f"{masked(str(transaction.merchant_category))} is not in 0..9999")
     country = transaction.country
     if len(country) != 2 or not (country.isascii() and country.isalpha() and country.isupper()):
         raise InvalidTransaction("country", f"{country[:8]!r} is not an ISO 3166 alpha-2 code such as 'DE'")
@@ -131,14 +136,24 @@ def check_transaction(transaction: Transaction, *, currency: str) -> None:
 def _check_identifiers(transaction: Transaction) -> None:
     for field in ("transaction_id", "card_id", "merchant_id", "device_id", "ip"):
         value: str | None = getattr(transaction, field)
-        if value is None:
-            continue
-        if not 0 < len(value) <= MAX_IDENTIFIER:
-            raise InvalidTransaction(field, f"has {len(value)} characters, not 1..{MAX_IDENTIFIER}")
-        if not value.isprintable():
-            raise InvalidTransaction(field, "holds an unprintable character")
-        if len(value) <= 23 and looks_like_card_number(value):
-            raise InvalidTransaction(field, "looks like a card number; send a token instead")
+        if value is not None:
+            check_identifier(field, value)
+
+
+def check_identifier(field: str, value: str) -> None:
+    """Raise :class:`InvalidTransaction` unless ``value`` is a token of 1 to ``MAX_IDENTIFIER`` printable characters."""
+    if not 0 < len(value) <= MAX_IDENTIFIER:
+        raise InvalidTransaction(field, f"has {len(value)} characters, not 1..{MAX_IDENTIFIER}")
+    if not value.isprintable():
+        raise InvalidTransaction(field, "holds an unprintable character")
+    if looks_like_card_number(value):
+        raise InvalidTransaction(field, "looks like a card number; send a token instead")
+
+
+def check_time(field: str, time_ms: int) -> None:
+    """Raise :class:`InvalidTransaction` unless ``time_ms`` is epoch milliseconds of 2000 to 2099."""
+    if not MIN_TIME_MS <= time_ms < MAX_TIME_MS:
+        raise InvalidTransaction(field, f"{masked(str(time_ms))} is not epoch milliseconds in 2000..2099")
 
 
 def _check_place(latitude: float | None, longitude: float | None) -> None:
@@ -147,9 +162,9 @@ def _check_place(latitude: float | None, longitude: float | None) -> None:
     if latitude is None or longitude is None:
         return
     if not (math.isfinite(latitude) and -90.0 <= latitude <= 90.0):
-        raise InvalidTransaction("latitude", f"{latitude} is not in -90..90 degrees")
+        raise InvalidTransaction("latitude", f"{latitude:.9g} is not in -90..90 degrees")
     if not (math.isfinite(longitude) and -180.0 <= longitude <= 180.0):
-        raise InvalidTransaction("longitude", f"{longitude} is not in -180..180 degrees")
+        raise InvalidTransaction("longitude", f"{longitude:.9g} is not in -180..180 degrees")
 
 
 def looks_like_card_number(value: str) -> bool:
@@ -172,6 +187,22 @@ def looks_like_card_number(value: str) -> bool:
     return total % 10 == 0
 
 
+def masked(text: str) -> str:
+    """Return ``text`` fit to be repeated back: card numbers and longer runs of digits as stars, cut when long.
+
+    Examples
+    --------
+    >>> masked("4111-1111-1111-1111 or EUR")
+    '******** or EUR'
+    """
+    return _DIGITS.sub(_stars, text)[:_LONGEST_SHOWN]
+
+
+def _stars(run: re.Match[str]) -> str:
+    digits = sum(character.isdigit() for character in run[0])
+    return "********" if digits > 19 or looks_like_card_number(run[0]) else run[0]
+
+
 def _refusal(message: str) -> InvalidTransaction:
     """Turn msgspec's ``<reason> - at `$.field` `` into field and reason, without repeating the value."""
     reason, _, path = message.partition(" - at `")
@@ -180,4 +211,4 @@ def _refusal(message: str) -> InvalidTransaction:
         for marker in ("required field `", "unknown field `"):
             if marker in reason:
                 field = reason.split(marker)[1].rstrip("`")
-    return InvalidTransaction(field or "body", reason[0].lower() + reason[1:])
+    return InvalidTransaction(masked(field) or "body", masked(reason[0].lower() + reason[1:]))

@@ -4,6 +4,7 @@ Every sum is float32 in tree order, as XGBoost does it; a missing value is turne
 side the split defaults to. The JSON model is data: nothing in it is executed.
 """
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -73,9 +74,17 @@ def parse_forest(model_json: bytes) -> Forest:
             raise CorruptBundle(f"model is {booster['name']} / {objective}, not gbtree / binary:logistic")
         width = int(parameters["num_feature"])
         base = np.float32(float(parameters["base_score"].strip("[]")))
-        return _flatten(booster["model"]["trees"], width, np.float32(-np.log(np.float32(1.0) / base - np.float32(1.0))))
-    except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
+        if not 0.0 < base < 1.0:
+            raise CorruptBundle(f"model starts from {base}, which is no probability between 0 and 1")
+        return _flatten(booster["model"]["trees"], width, np.float32(_base_margin(base)))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, msgspec.DecodeError) as error:
         raise CorruptBundle(f"model is not an XGBoost JSON model: {error!r}") from None
+
+
+@njit(cache=True, nogil=True)
+def _base_margin(base: np.float32) -> np.float32:
+    """Return the log-odds of ``base`` by the C library's float32 logarithm, as XGBoost does; NumPy's differs."""
+    return np.float32(-math.log(np.float32(1.0) / base - np.float32(1.0)))
 
 
 def _flatten(trees: list[dict[str, list[float]]], width: int, base_margin: np.float32) -> Forest:
@@ -98,12 +107,16 @@ def _flatten(trees: list[dict[str, list[float]]], width: int, base_margin: np.fl
             if lefts[node] == -1:
                 continue
             for child in (int(lefts[node]), int(rights[node])):
+                if child in place or child < 0:
+                    raise CorruptBundle(f"node {child} of a tree has two parents or none")
                 place[child] = len(order)
                 order.append(child)
                 depths.append(depths[position] + 1)
-        deepest = max(deepest, max(depths))
+        deepest = max(deepest, depths[-1])
         for position, node in enumerate(order):
             leaf = lefts[node] == -1
+            if not leaf and not 0 <= tree["split_indices"][node] < width:
+                raise CorruptBundle(f"a split on input {tree['split_indices'][node]} of {width}")
             cover.append(tree["sum_hessian"][node])
             value.append(tree["split_conditions"][node] if leaf else 0.0)
             threshold.append(np.inf if leaf else tree["split_conditions"][node])

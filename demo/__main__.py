@@ -1,0 +1,95 @@
+"""``python -m demo``: the whole loop on one machine, from history to a report."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demo.errors import DemoStopped
+from demo.figures import Found, write_summary
+from demo.history import SIZES
+from demo.places import ROOT, make_places
+from demo.screen import Screen
+from demo.story import play_story
+from fraud.errors import TollgateError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HANDBOOK = Path("handbook") / "transactions.parquet"
+
+
+@app.command()
+def demo(
+    data: Annotated[str, typer.Option(help="simulated, or handbook: the public simulated benchmark.")] = "simulated",
+    size: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(SIZES)}.")] = "normal",
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated world and of every fit.")] = 7,
+    replay_seconds: Annotated[float, typer.Option(min=2, max=3600, help="Seconds the live hour is played in.")] = 25,
+) -> None:
+    """Run the whole loop with real processes and end with figures and a report."""
+    if data not in ("simulated", "handbook"):
+        raise DemoStopped(f"--data {data!r} is neither 'simulated' nor 'handbook'")
+    if size not in SIZES:
+        raise DemoStopped(f"--size {size!r} is none of {', '.join(SIZES)}")
+    started = time.perf_counter()
+    screen = Screen()
+    places = make_places(ROOT / "build" / "demo")
+    source = Path(os.environ.get("TOLLGATE_DATA", ROOT.parent / "shared" / "data")) / HANDBOOK
+    with ExitStack() as stack:
+        found = play_story(
+            stack, screen, places, data=data, size=size, seed=seed, source=source, replay_seconds=replay_seconds,
+            started=started,
+        )  # fmt: skip
+    show(found, screen, places)
+
+
+def show(found: Found, screen: Screen, places: Any) -> None:
+    """Write summary and report; print the table a person reads."""
+    from demo.report import result_table, write_report
+
+    summary = write_summary(found, places.summary)
+    write_report(found, summary, places.report)
+    screen.console.print()
+    screen.console.print(result_table(found, summary))
+    screen.console.print(f"report   {places.report.relative_to(ROOT)}\nfigures  {places.summary.relative_to(ROOT)}")
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Turn SIGTERM into the same orderly end as Ctrl-C, so that every started process is stopped."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    yield
+
+
+def main() -> None:
+    """Run the demo; an expected failure ends with one sentence and code 1, Ctrl-C with code 130."""
+    try:
+        with orderly_end():
+            app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("stopped; everything it had started was stopped again", 130)
+    except TollgateError as error:
+        _end(str(error), 1)
+    except OSError as error:
+        _end(f"{error.filename or 'the disk'}: {error.strerror}", 1)
+    except Exception as error:
+        if error.__class__.__module__.startswith(("typer", "click")):
+            _end(str(getattr(error, "message", error)), 2)
+        raise
+
+
+def _end(sentence: str, code: int) -> None:
+    sys.stderr.write(f"demo: {sentence}\n")
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The demo's data: a history in the lake, and the live hour that follows it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from demo.errors import DemoStopped
+from fraud.windows import DAY, HOUR
+from retraining.weekly import WeekPlan
+from simulation import lake as simulated_lake
+from simulation.config import WorldConfig
+from simulation.live import split_live_hour, with_live_day
+from simulation.world import generate
+from training.importing import import_transactions
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the demo plays.
+
+    Parameters
+    ----------
+    name
+        ``simulated`` or ``handbook``.
+    live_start_ms
+        Where the live hour begins and the history ends, epoch ms.
+    live, live_truth
+        The hour's transaction log and its truth, row by row.
+    plan
+        Spans of a weekly iteration.
+    evaluate_days
+        Days before the live hour on which champion and baseline are compared by truth.
+    recall
+        Catch at which false positives are compared.
+    """
+
+    name: str
+    live_start_ms: int
+    live: pa.Table
+    live_truth: pa.Table
+    plan: WeekPlan
+    evaluate_days: int
+    recall: float
+
+
+SIZES: Final = {"small": (58, 2_500, 1.5), "normal": (70, 6_000, 3.0), "large": (120, 20_000, 3.0)}
+"""Days, transactions a day, and the surplus of the live peak hour."""
+
+
+def simulated(lake: Path, *, size: str, seed: int, say: Say) -> Story:
+    """Generate a world, write its history to the lake and keep its payday peak hour for the replay."""
+    days, rate, surplus = SIZES[size]
+    config = WorldConfig(days=days, transactions_per_day=rate, seed=seed, start=date(2026, 2, 16))
+    world = generate(with_live_day(config, hour=18, multiplier=surplus), progress=say)
+    history, hour = split_live_hour(world)
+    say("writing the lake")
+    simulated_lake.write(history, lake)
+    plan = WeekPlan(train_days=21, validation_days=7, test_days=7, label_delay_days=14, seed=seed)
+    return Story("simulated", hour.start_ms, hour.transactions, hour.truth, plan, evaluate_days=14, recall=0.5)
+
+
+def handbook(lake: Path, source: Path, *, say: Say) -> Story:
+    """Import the public simulated benchmark; its last evening hour is the live one.
+
+    Raises
+    ------
+    DemoStopped
+        The data set is not there.
+    """
+    if not source.exists():
+        raise DemoStopped(f"{source} is missing: put the Handbook's transactions.parquet there, or leave DATA out")
+    say("importing the benchmark")
+    import_transactions("handbook", source, lake, label_delay_ms=7 * DAY, progress=lambda _done, _all: None)
+    last_day = sorted((lake / "transactions").iterdir())[-1]
+    path = last_day / "part-0.parquet"
+    log = pq.read_table(path)
+    time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
+    start = int(time[0]) // DAY * DAY + 13 * HOUR
+    first, last = np.searchsorted(time, [start, start + 4 * HOUR]).tolist()
+    live = log[first:last]
+    pq.write_table(log[:first], path, compression="zstd")
+    _forget_the_future(lake, start)
+    truth = ds.dataset(lake / "truth.parquet").to_table()
+    place = pc.index_in(live["transaction_id"].combine_chunks(), truth["transaction_id"].combine_chunks())
+    plan = WeekPlan(train_days=42, validation_days=14, test_days=14, label_delay_days=7, seed=0)
+    return Story("handbook", start, live, truth.take(place), plan, evaluate_days=28, recall=0.65)
+
+
+def _forget_the_future(lake: Path, start_ms: int) -> None:
+    """Drop the labels that arrive after the live hour has begun."""
+    path = lake / "labels.parquet"
+    labels = pq.read_table(path)
+    known = pc.less(labels["created_timestamp"].cast(pa.int64()), start_ms * 1000)
+    pq.write_table(labels.filter(known), path, compression="zstd")

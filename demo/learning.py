@@ -1,0 +1,223 @@
+"""Learn from the history: apply, backfill, materialize, train, and compare with a frozen baseline."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from demo.errors import DemoStopped
+from demo.history import Story
+from demo.places import ROOT, Places
+from fraud.features import SERVICE
+from fraud.windows import DAY
+from retraining.gate import GateLimits
+from retraining.registry import Registry
+from retraining.weekly import Builder, WeekReport, champion_scores, run_week
+from training.dataset import TrainingSet
+from training.evaluation import Evaluation, FalsePositiveCut, compare, evaluate
+from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, Rows, fit_model
+from training.labels import read_labels, read_truth
+from training.plots import draw_comparison
+from training.split import not_known_compromised
+
+WEEK_MS: Final = 7 * DAY
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Champion and frozen baseline on the same unseen days, judged by the truth."""
+
+    baseline: Evaluation
+    ours: Evaluation
+    cut: FalsePositiveCut
+    by_type: Mapping[str, tuple[int, float, float]]
+    picture: Path
+    first_day: str
+    last_day: str
+
+
+def feature_environment(places: Places, redis_port: int) -> dict[str, str]:
+    """Return the variables by which the feature repository finds the demo's data."""
+    return {
+        "FRAUD_LAKE": str(places.lake),
+        "TOLLGATE_REDIS_HOST": "127.0.0.1",
+        "TOLLGATE_REDIS_PORT": str(redis_port),
+    }
+
+
+def begin_apply(places: Places, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start ``feast apply`` as a person would type it; it needs no data, so it runs beside the first steps."""
+    feast = Path(sys.executable).with_name("feast")
+    with (places.logs / "feast-apply.log").open("wb") as output:
+        return subprocess.Popen(  # noqa: S603  # Feast's own command
+            [feast, "-c", "feature_repo", "apply", "--skip-source-validation"],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def open_feature_store(apply: subprocess.Popen[bytes], environ: Mapping[str, str], places: Places) -> Any:
+    """Return Feast's store of the repository once it is applied.
+
+    Raises
+    ------
+    DemoStopped
+        ``feast apply`` failed.
+    """
+    os.environ.update(environ)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="feast")
+    from feast import FeatureStore
+
+    if apply.wait():
+        said = (places.logs / "feast-apply.log").read_text(errors="replace").strip().splitlines()
+        raise DemoStopped(f"feast apply failed: {said[-1] if said else 'it said nothing'}")
+    return FeatureStore(repo_path=str(ROOT / "feature_repo"))
+
+
+def materialize(store: Any, story: Story) -> None:
+    """Fill the online store from the history, as ``feast materialize`` does."""
+    end = datetime.fromtimestamp(story.live_start_ms / 1000, UTC)
+    start = datetime.fromtimestamp((story.live_start_ms - 400 * DAY) / 1000, UTC)
+    with contextlib.redirect_stdout(io.StringIO()):
+        store.materialize(start, end)
+
+
+def train(
+    build: Builder, registry: Registry, story: Story, *, as_of_ms: int, read_plan: Mapping[str, Any], limits: GateLimits
+) -> WeekReport:
+    """Run one weekly iteration of the product at a time of the story."""
+    return run_week(build, registry, as_of_ms=as_of_ms, plan=story.plan, read_plan=read_plan, root=ROOT, limits=limits)
+
+
+def compiled_plan(store: Any) -> dict[str, Any]:
+    """Return how the scorer reads the online store, as plain data."""
+    from stores.compiling import compile_plan
+    from stores.plan import plan_data
+
+    return plan_data(compile_plan(store, SERVICE))
+
+
+def compare_with_baseline(
+    rows: TrainingSet, registry: Registry, story: Story, places: Places, *, champion_at_ms: int
+) -> Compared:
+    """Fit the frozen baseline on the champion's own rows and compare both on the days that followed.
+
+    Parameters
+    ----------
+    rows
+        From the champion's first training day to the live hour.
+    champion_at_ms
+        When the champion was trained: days from then on are unseen by both.
+    """
+    start, validation_from, test_from, _ = story.plan.edges(champion_at_ms)
+    truth = truth_of(rows, places.lake)
+    columns = rows.columns(BASELINE_FEATURES)
+    train_rows, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
+    baseline = fit_model(
+        Rows(rows.matrix[train_rows][:, columns], rows.is_fraud[train_rows]),
+        Rows(rows.matrix[validation][:, columns], rows.is_fraud[validation]),
+        BASELINE_FEATURES,
+        seed=story.plan.seed,
+        recipe=BASELINE_RECIPE,
+    )
+    unseen = _unseen_rows(rows, story, places.lake)
+    champion = registry.champion()
+    assert champion is not None  # noqa: S101  # the first iteration made one
+    is_fraud = truth[0][unseen]
+    ours, theirs = champion_scores(champion, rows, unseen), baseline.scores(rows.matrix[unseen][:, columns])
+    judged = [
+        evaluate(
+            scores,
+            is_fraud,
+            rows.amount_minor[unseen],
+            rows.card[unseen],
+            rows.event_time_ms[unseen],
+            recall_targets=(story.recall,),
+            k=100,
+            seed=0,
+            resamples=400,
+        )
+        for scores in (theirs, ours)
+    ]
+    time = rows.event_time_ms[unseen]
+    cut = compare(theirs, ours, is_fraud, time, recall=story.recall, seed=0, resamples=400)
+    picture = places.folder / "comparison.png"
+    draw_comparison(
+        picture,
+        baseline=judged[0],
+        ours=judged[1],
+        cuts=[cut],
+        baseline_scores=theirs,
+        our_scores=ours,
+        is_fraud=is_fraud,
+        title="Champion against the frozen baseline",
+    )
+    return Compared(
+        judged[0],
+        judged[1],
+        cut,
+        _recall_by_type(theirs, ours, truth[1][unseen], judged),
+        picture,
+        _day(int(time[0])),
+        _day(int(time[-1])),
+    )
+
+
+def _unseen_rows(rows: TrainingSet, story: Story, lake: Path) -> npt.NDArray[np.int64]:
+    """Return the rows after the champion's time whose card was not yet known as compromised: such a card is blocked."""
+    span = rows.between(story.live_start_ms - story.evaluate_days * DAY, story.live_start_ms)
+    labels = read_labels(lake)
+    frauds = labels.filter(labels["is_fraud"])
+    place = pc.index_in(frauds["transaction_id"].combine_chunks(), rows.transaction_id)
+    known = place.is_valid().to_numpy(zero_copy_only=False)
+    free = not_known_compromised(
+        rows.card[span],
+        rows.event_time_ms[span],
+        fraud_card=rows.card[place.drop_null().to_numpy()],
+        fraud_arrival_ms=frauds["created_timestamp"].cast(pa.int64()).to_numpy()[known] // 1000,
+    )
+    return np.arange(span.start, span.stop)[free]
+
+
+def truth_of(rows: TrainingSet, lake: Path) -> tuple[BoolArray, npt.NDArray[np.object_]]:
+    """Return, row by row, whether a transaction truly is fraud and of which type (empty text when it is not)."""
+    truth = read_truth(lake)
+    assert truth is not None  # noqa: S101  # both of the demo's data sets know the truth
+    place = pc.index_in(rows.transaction_id, truth["transaction_id"].combine_chunks())
+    found = truth.take(place)
+    types = pc.fill_null(found["fraud_type"].cast(pa.string()), "")
+    return found["is_fraud"].to_numpy(), np.asarray(types.to_numpy(zero_copy_only=False), object)
+
+
+def _recall_by_type(
+    theirs: npt.NDArray[np.float64],
+    ours: npt.NDArray[np.float64],
+    kind: npt.NDArray[np.object_],
+    judged: list[Evaluation],
+) -> dict[str, tuple[int, float, float]]:
+    """Return, per fraud type, how many there are and which share each model catches at the compared recall."""
+    flagged = [scores >= found.at_recall[0].threshold for scores, found in zip((theirs, ours), judged, strict=True)]
+    return {
+        name: (int((kind == name).sum()), *(float(flags[kind == name].mean()) for flags in flagged))
+        for name in sorted(set(kind) - {""})
+    }
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).date().isoformat()

@@ -1,0 +1,1 @@
+"""Is it healthy: latency, freshness, drift, parity, performance on mature labels."""

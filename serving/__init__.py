@@ -1,0 +1,1 @@
+"""From a transaction to a decision: the inference container."""

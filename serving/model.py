@@ -1,0 +1,138 @@
+"""A model in service: a verified bundle with everything a request needs worked out once."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud import velocity
+from fraud.bundle import ModelBundle, open_bundle
+from fraud.errors import CorruptBundle
+from fraud.features import (
+    CARD_PROFILE_FEATURES,
+    FEATURE_NAMES,
+    HOME_COUNTRY,
+    MERCHANT_PROFILE_FEATURES,
+    Profiles,
+    evaluate,
+)
+from fraud.policy import Reason
+from fraud.reasons import find_reasons
+from fraud.ring import new_scratch
+from fraud.shap import Explainer, attributions, explain_with
+from fraud.transaction import Transaction
+from fraud.velocity import FloatArray, transaction_change
+from fraud.windows import ENTITIES, Entity
+from stores.plan import CompiledReader, ReadPlan, plan_from
+
+_PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
+_NEEDED: Final[dict[str, frozenset[str]]] = {
+    "card": frozenset({"card_state", HOME_COUNTRY, *(feature.name for feature in CARD_PROFILE_FEATURES)}),
+    "device": frozenset({"device_state"}),
+    "merchant": frozenset({"merchant_state", *(feature.name for feature in MERCHANT_PROFILE_FEATURES)}),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle ready to serve.
+
+    Parameters
+    ----------
+    bundle
+        Verified.
+    reader
+        Of the bundle's read plan.
+    columns
+        Place in ``FEATURE_NAMES`` of each input of the model; null when it takes all of them in that order.
+    explainer
+        For exact attributions.
+    profile_views
+        Per entity, the views that are batch profiles and can therefore be stale.
+    """
+
+    bundle: ModelBundle
+    reader: CompiledReader
+    columns: npt.NDArray[np.intp] | None
+    explainer: Explainer
+    profile_views: Mapping[str, tuple[str, ...]]
+
+    def row(self, vector: FloatArray) -> FloatArray:
+        """Return the model's inputs out of a feature vector."""
+        return vector if self.columns is None else vector[self.columns]
+
+    def reasons(self, transaction: Transaction, vector: FloatArray, row: FloatArray) -> tuple[Reason, ...]:
+        """Return the reasons for the score of ``row``, taken from ``vector``."""
+        contributions = attributions(self.explainer, row)
+        if self.columns is not None:
+            spread = np.zeros(len(FEATURE_NAMES))
+            spread[self.columns] = contributions
+            contributions = spread
+        return find_reasons(transaction, vector, contributions)
+
+
+def prepare_model(files: Mapping[str, bytes]) -> Model:
+    """Return the model in a bundle's files: verified, checked against what this code can compute, and warm.
+
+    Raises
+    ------
+    CorruptBundle
+        It does not verify, takes a feature that nothing here computes, or its plan reads less than is needed.
+    """
+    bundle = open_bundle(files)
+    plan = plan_from(bundle.plan)
+    strangers = [name for name in bundle.features if name not in _PLACES]
+    if strangers:
+        raise CorruptBundle(f"contract.json names features this version does not compute: {', '.join(strangers[:5])}")
+    _check_plan(plan)
+    places = np.array([_PLACES[name] for name in bundle.features], np.intp)
+    model = Model(
+        bundle,
+        CompiledReader(plan),
+        None if np.array_equal(places, np.arange(len(FEATURE_NAMES))) else places,
+        explain_with(bundle.forest),
+        {planned.entity: tuple(v for v in planned.views if not v.endswith("_velocity")) for planned in plan.entities},
+    )
+    warm(model)
+    return model
+
+
+def _check_plan(plan: ReadPlan) -> None:
+    for entity, needed in _NEEDED.items():
+        planned = next((p for p in plan.entities if p.entity == entity), None)
+        if planned is None:
+            raise CorruptBundle(f"plan.json reads no entity {entity!r}")
+        absent = needed - {field.feature for field in planned.fields}
+        if absent:
+            raise CorruptBundle(f"plan.json does not read {', '.join(sorted(absent))} of {entity}")
+
+
+def warm(model: Model) -> None:
+    """Run every compiled kernel once, so that no customer waits for a compiler."""
+    transaction = Transaction(
+        transaction_id="warm",
+        card_id="warm",
+        merchant_id="warm",
+        device_id="warm",
+        amount_minor=100,
+        currency="EUR",
+        event_time_ms=1_700_000_000_000,
+        channel="online",
+        merchant_category=0,
+        country="DE",
+        latitude=0.0,
+        longitude=0.0,
+    )
+    states: dict[Entity, bytes] = {
+        entity: velocity.update(entity, b"", transaction_change(entity, transaction))[0] for entity in ENTITIES
+    }
+    nothing = Profiles(None, (math.nan,) * len(CARD_PROFILE_FEATURES), (math.nan,) * len(MERCHANT_PROFILE_FEATURES))
+    scratch = new_scratch()
+    evaluate(transaction, dict.fromkeys(ENTITIES, b""), nothing, scratch)  # other array types: another compilation
+    vector = evaluate(transaction, states, nothing, scratch)
+    row = model.row(vector)
+    model.bundle.score(row)
+    model.reasons(transaction, vector, row)

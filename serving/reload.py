@@ -1,0 +1,80 @@
+"""Hot reload: a new bundle is opened, verified and warmed beside the one in service, then put in its place.
+
+A background thread looks at the manifest every second and at once when woken. What does not verify is refused once,
+logged and counted, and the old model goes on; a request keeps the model it began with.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from fraud.errors import TollgateError
+from serving.logs import Seldom, note, warn
+from serving.metrics import Metrics
+from serving.model import Model, prepare_model
+from stores.bundle_files import read_bundle, read_manifest
+
+POLL_S: Final = 1.0
+
+
+class Reloader:
+    """Watches ``directory``, usually a symbolic link that is swapped, and hands new models to ``take``."""
+
+    def __init__(self, directory: Path, *, serving: str, take: Callable[[Model], None], metrics: Metrics) -> None:
+        self._directory = directory
+        self._serving = serving
+        self._take = take
+        self._metrics = metrics
+        self._refused = ""
+        self._stop = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+        self._seldom = Seldom()
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now, also at a bundle refused before."""
+        self._refused = ""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop watching; a bundle being opened is finished and not taken."""
+        self._stop = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop:
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
+                self._seldom.warn("reload_failed", error=type(error).__name__)
+
+    def look(self) -> None:
+        """Take the bundle in the directory if it is another one than is served, and good."""
+        manifest = read_manifest(self._directory)
+        if manifest is None or self._stop:
+            return
+        version = hashlib.sha256(manifest).hexdigest()[:16]
+        if version in (self._serving, self._refused):
+            return
+        try:
+            model = prepare_model(read_bundle(self._directory))
+        except TollgateError as error:
+            self._refused = version
+            self._metrics.bundles_refused.add()
+            warn("bundle_refused", version=version, reason=str(error), still_serving=self._serving)
+            return
+        if not self._stop:
+            self._take(model)
+            self._serving = model.bundle.version
+            self._refused = ""
+            self._metrics.bundles_loaded.add((self._serving,))
+            note("bundle_loaded", version=self._serving, features=len(model.bundle.features))

@@ -1,0 +1,111 @@
+"""The scorer: from a transaction to a decision, in one function that reads top to bottom."""
+
+import time
+from typing import Final
+
+import numpy as np
+
+from fraud.errors import InvalidState
+from fraud.features import FEATURE_NAMES, evaluate
+from fraud.policy import Decision
+from fraud.ring import new_scratch
+from fraud.settings import Settings
+from fraud.transaction import Transaction
+from fraud.velocity import FloatArray
+from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
+from serving.decisions import DecisionLog, Made
+from serving.metrics import Metrics
+from serving.model import Model
+from serving.online import Online, read_online, without_invalid_states
+from serving.store import OnlineStore
+
+_PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
+_OF_ENTITY: Final[dict[Entity, slice]] = {
+    entity: slice(_PLACES[VELOCITY_FEATURES[entity][0].name], _PLACES[VELOCITY_FEATURES[entity][-1].name] + 1)
+    for entity in ENTITIES
+}
+
+
+class Scorer:
+    """Decides transactions with the model that is in service at that moment.
+
+    ``model`` may be replaced at any time by another thread: a decision takes one reference and keeps it.
+    """
+
+    def __init__(
+        self, model: Model, *, store: OnlineStore, log: DecisionLog | None, metrics: Metrics, settings: Settings
+    ) -> None:
+        self.model = model
+        self._store = store
+        self._log = log
+        self._metrics = metrics
+        self._stale_after_ms = settings.stale_after_s * 1000
+        self._scratch = new_scratch()
+
+    async def decide(self, transaction: Transaction, decision_id: str, *, explain: bool = False) -> Decision:
+        """Turn one transaction into one decision; degrades rather than fails.
+
+        Parameters
+        ----------
+        decision_id
+            Names the decision in the log.
+        explain
+            Give reasons for an approval too.
+        """
+        begun = time.perf_counter()
+        model = self.model
+        policy = model.bundle.policy
+        online = await read_online(transaction, model, self._store, stale_after_ms=self._stale_after_ms)
+        read = time.perf_counter()
+        vector, online = self._vector(transaction, online, model)
+        row = model.row(vector)
+        score = model.bundle.score(row)
+        outcome = policy.outcome(score, degraded=bool(online.missing))
+        reasons = model.reasons(transaction, vector, row) if explain or outcome != "approve" else ()
+        decision = Decision(
+            decision_id,
+            transaction.transaction_id,
+            outcome,
+            score,
+            reasons,
+            model.bundle.version,
+            policy.version,
+            online.missing,
+            online.stale,
+        )
+        self._record(transaction, vector, online, decision, begun, read)
+        return decision
+
+    def _vector(self, transaction: Transaction, online: Online, model: Model) -> tuple[FloatArray, Online]:
+        """Return the feature vector, and what it was made from when a state turned out to be none."""
+        try:
+            vector = evaluate(transaction, online.states, online.profiles, self._scratch)
+        except InvalidState:
+            online = without_invalid_states(online, model)
+            vector = evaluate(transaction, online.states, online.profiles, self._scratch)
+        for entity in online.unread:
+            vector[_OF_ENTITY[entity]] = np.nan  # unknown, where no state would say "never seen"
+        return vector, online
+
+    def _record(
+        self,
+        transaction: Transaction,
+        vector: FloatArray,
+        online: Online,
+        decision: Decision,
+        begun: float,
+        read: float,
+    ) -> None:
+        metrics, now = self._metrics, time.perf_counter()
+        metrics.latency.add(read - begun, ("store",))
+        metrics.latency.add(now - read, ("score",))
+        metrics.latency.add(now - begun, ("total",))
+        metrics.scores.add(decision.score, (decision.model_version,))
+        degraded = "true" if decision.missing else "false"
+        metrics.decisions.add((decision.model_version, decision.policy_version, decision.outcome, degraded))
+        for view in decision.missing:
+            metrics.missing.add((view,))
+        for view in decision.stale:
+            metrics.stale.add((view,))
+        if self._log is not None:
+            self._log.append(Made(transaction, vector, online, decision, time.time_ns() // 1_000_000, now - begun))

@@ -1,0 +1,210 @@
+"""The process: bind, load, warm, then listen; drain on SIGTERM, look for a new bundle on SIGHUP."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from fraud.errors import TollgateError
+from fraud.settings import Settings
+from serving.app import App
+from serving.decisions import DecisionLog
+from serving.logs import note
+from serving.metrics import Gauge, Metrics
+from serving.model import Model, prepare_model
+from serving.reload import Reloader
+from serving.scorer import Scorer
+from serving.store import OnlineStore
+from stores.bundle_files import read_bundle
+
+DRAIN_S: Final = 25
+"""SageMaker kills 30 s after SIGTERM."""
+
+KEEP_ALIVE_S: Final = 75
+SLOW_REQUEST_S: Final = 10.0
+"""A connection whose request is not whole after this long is dropped."""
+
+BACKLOG: Final = 2048
+SWITCH_INTERVAL_S: Final = 0.0005
+"""A thread that opens a bundle or writes the log gives the event loop its turn after this long."""
+
+
+class StartRefused(TollgateError):
+    """The scorer cannot start; nothing was left half started."""
+
+    code = "start_refused"
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server with our own signals: its own ends the process by the signal, before the log is flushed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises
+    ------
+    StartRefused
+        The address is taken, or the decision log cannot be written.
+    CorruptBundle
+        There is no bundle, or not a good one.
+    """
+    begun = time.perf_counter()
+    with bind(settings.bind_host, settings.bind_port) as listener:
+        model = prepare_model(read_bundle(Path(settings.model_dir)))
+        note("bundle_loaded", version=model.bundle.version, features=len(model.bundle.features))
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.collect()
+        gc.freeze()
+        uvloop.run(_serve(settings, model, listener, begun))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address, not listening yet.
+
+    Raises
+    ------
+    StartRefused
+        The address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise _taken(host, port, error) from None
+    return listener
+
+
+def _taken(host: str, port: int, error: OSError) -> StartRefused:
+    return StartRefused(
+        f"cannot listen on {host}:{port} ({error.strerror}); free the port or set TOLLGATE_BIND_PORT to another"
+    )
+
+
+async def _serve(settings: Settings, model: Model, listener: socket.socket, begun: float) -> None:
+    metrics = Metrics()
+    store = OnlineStore(settings, metrics)
+    log = _start_log(settings, metrics)
+    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings)
+    app = App(scorer, metrics=metrics, currency=settings.currency)
+    metrics.bundles_loaded.add((model.bundle.version,))
+    about = "The bundle in service."
+    metrics.gauges.append(
+        Gauge("tollgate_serving", about, lambda: {(scorer.model.bundle.version,): 1.0}, ("model_version",))
+    )
+
+    def take(new: Model) -> None:
+        scorer.model = new
+
+    reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics)
+    server = _Server(_config(app))
+    try:
+        await store.start()
+        _listen(listener, settings)
+        _on_signals(server, app, reloader)
+        reloader.start()
+        sweeping = asyncio.get_running_loop().create_task(_drop_slow_clients(server, metrics))
+        note("scorer_started", port=settings.bind_port, seconds=round(time.perf_counter() - begun, 3))
+        await server.serve(sockets=[listener])
+        sweeping.cancel()
+        reloader.close()
+    finally:
+        await store.close()
+        if log is not None:
+            log.close()
+    note("scorer_stopped", decisions=metrics.decisions.total(), lost=metrics.decisions_lost.total())
+
+
+def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+    if not settings.decision_log:
+        return None
+    log = DecisionLog(Path(settings.decision_log), metrics=metrics)
+    try:
+        log.start()
+    except OSError as error:
+        raise StartRefused(f"cannot write the decision log in {settings.decision_log} ({error.strerror})") from None
+    return log
+
+
+def _listen(listener: socket.socket, settings: Settings) -> None:
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:  # another process bound the same address and listened first
+        raise _taken(settings.bind_host, settings.bind_port, error) from None
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+def _on_signals(server: _Server, app: App, reloader: Reloader) -> None:
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        note("drain_begun")
+        app.draining = True
+        server.should_exit = True
+
+    loop.add_signal_handler(signal.SIGTERM, drain)
+    loop.add_signal_handler(signal.SIGINT, drain)
+    loop.add_signal_handler(signal.SIGHUP, reloader.wake)
+
+
+async def _drop_slow_clients(server: _Server, metrics: Metrics) -> None:
+    """Drop connections that have not sent a whole request for a long time; costs other requests nothing."""
+    since: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(1.0)
+        connections = [c for c in server.server_state.connections if isinstance(c, HttpToolsProtocol)]
+        waiting = {c: c.cycle for c in connections if _awaits_client(c)}
+        before, since = since, {}
+        for connection, cycle in waiting.items():
+            known = before.get(connection)
+            since[connection] = known if known is not None and known[0] is cycle else (cycle, loop.time())
+        for connection, (_, first) in since.items():
+            if loop.time() - first > SLOW_REQUEST_S:
+                connection.transport.abort()
+                metrics.clients_dropped.add()
+
+
+def _awaits_client(connection: HttpToolsProtocol) -> bool:
+    """Return whether a connection has begun a request and not finished sending it, or has sent nothing at all."""
+    cycle: RequestResponseCycle | None = connection.cycle
+    if connection.transport.is_closing():
+        return False
+    if cycle is None:
+        return True
+    if cycle.response_complete:
+        return connection.timeout_keep_alive_task is None  # it sent something after the last answer
+    return bool(cycle.more_body)

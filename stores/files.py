@@ -1,0 +1,212 @@
+"""Parquet files behind a source: a file, a folder or a bucket's prefix, read by columns and by time."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+import pyarrow.fs as pfs
+
+from stores.columns import MOMENT, joined, moments
+from stores.errors import UnreadableSource, UnsupportedRequest
+
+DAY_COLUMN: Final = "dt"
+"""Hive partition of the transaction log: the UTC day of event time, ISO 8601."""
+
+_DAYS: Final = pds.partitioning(pa.schema([(DAY_COLUMN, pa.string())]), flavor="hive")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where files lie.
+
+    Parameters
+    ----------
+    address
+        As a person wrote it: a path, or ``s3://bucket/prefix``.
+    endpoint
+        Another S3 endpoint than Amazon's; empty for Amazon's own.
+    """
+
+    address: str
+    endpoint: str = ""
+
+    def beside(self, name: str) -> "Location":
+        """Return the location of ``name`` in the same folder."""
+        folder = self.address.rstrip("/").rpartition("/")[0]
+        return Location(f"{folder}/{name}" if folder else name, self.endpoint)
+
+    def within(self, name: str) -> "Location":
+        """Return the location of ``name`` in this folder."""
+        return Location(f"{self.address.rstrip('/')}/{name}", self.endpoint)
+
+    def open(self) -> tuple[Any, str]:
+        """Return the file system and the path in it."""
+        if not self.address.startswith("s3://"):
+            return pfs.LocalFileSystem(), str(Path(self.address).absolute())
+        path = self.address.removeprefix("s3://").rstrip("/")
+        if not self.endpoint:
+            return pfs.S3FileSystem(), path
+        scheme = "http" if self.endpoint.startswith("http://") else "https"
+        return pfs.S3FileSystem(endpoint_override=self.endpoint, scheme=scheme), path
+
+    def exists(self) -> bool:
+        """Return whether there is a file or a folder."""
+        filesystem, path = self.open()
+        return bool(filesystem.get_file_info(path).type != pfs.FileType.NotFound)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The rows wanted of a source: ``first_us <= time <= last_us`` in epoch microseconds; null is no bound.
+
+    ``by_day`` says that the files are partitioned by the UTC day of that very time, so that whole days are skipped.
+    """
+
+    first_us: int | None = None
+    last_us: int | None = None
+    by_day: bool = False
+
+
+def read_files(location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None) -> Any:
+    """Return the rows of a span as an Arrow table of ``columns``; times are ``timestamp[us, UTC]``.
+
+    Parameters
+    ----------
+    location
+        A Parquet file, or a folder of them, with or without hive partitions.
+    columns
+        Names to read, in order.
+    time
+        The column that the span speaks of.
+    span
+        Which rows.
+    wanted
+        A further Arrow filter, or null.
+
+    Raises
+    ------
+    UnreadableSource
+        Nothing there, a broken file, a missing column, or a type that differs from file to file.
+    """
+    try:
+        dataset = _open(location)
+        missing = [name for name in (*columns, time) if name not in dataset.schema.names]
+        if missing:
+            raise UnreadableSource(
+                f"{location.address} has no column {', '.join(map(repr, missing))}; it has {dataset.schema.names}"
+            )
+        condition = _condition(dataset.schema, time, span)
+        if wanted is not None:
+            condition = wanted if condition is None else condition & wanted
+        table = dataset.to_table(columns=list(columns), filter=condition)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type != MOMENT:
+            table = table.set_column(index, field.name, moments(table.column(index)))
+    return table
+
+
+def _open(location: Location) -> Any:
+    filesystem, path = location.open()
+    kind = filesystem.get_file_info(path).type
+    if kind == pfs.FileType.NotFound:
+        raise UnreadableSource(f"{location.address} does not exist; write the data first, or correct the path")
+    if kind == pfs.FileType.File:
+        return pds.dataset(path, filesystem=filesystem, format="parquet")
+    dataset = pds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive")
+    if not dataset.files:
+        raise UnreadableSource(f"{location.address} holds no Parquet file")
+    if DAY_COLUMN in dataset.schema.names:
+        return pds.dataset(path, filesystem=filesystem, format="parquet", partitioning=_DAYS)
+    return dataset
+
+
+def _condition(schema: Any, time: str, span: Span) -> Any:
+    kind = schema.field(time).type
+    if not pa.types.is_timestamp(kind):
+        raise UnreadableSource(f"column {time!r} is {kind}, not a timestamp")
+    parts = []
+    if span.first_us is not None:
+        parts.append(pds.field(time) >= _bound(span.first_us, kind, first=True))
+    if span.last_us is not None:
+        parts.append(pds.field(time) <= _bound(span.last_us, kind, first=False))
+    if span.by_day and DAY_COLUMN in schema.names:
+        if span.first_us is not None:
+            parts.append(pds.field(DAY_COLUMN) >= _day(span.first_us))
+        if span.last_us is not None:
+            parts.append(pds.field(DAY_COLUMN) <= _day(span.last_us))
+    condition = None
+    for part in parts:
+        condition = part if condition is None else condition & part
+    return condition
+
+
+def _bound(time_us: int, kind: Any, *, first: bool) -> Any:
+    """Return a bound in a column's own unit: a first time rounded up, a last one down."""
+    units = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 1}
+    whole = -(-time_us // units[kind.unit]) if first else time_us // units[kind.unit]
+    if kind.unit == "ns":
+        whole = whole * 1000 + (0 if first else 999)
+    return pa.scalar(whole, pa.int64()).cast(kind)
+
+
+def _day(time_us: int) -> str:
+    return str(pc.strftime(pa.scalar(time_us, pa.timestamp("us")), format="%Y-%m-%d"))
+
+
+def append_rows(location: Location, table: Any, *, time: str = "", partitions: Sequence[str] = ()) -> None:
+    """Add rows as new part files; what is there is never rewritten.
+
+    Parameters
+    ----------
+    location
+        A folder. It need not exist.
+    table
+        The rows.
+    time
+        The column of their time. Where the folder is partitioned by ``dt``, rows go to the UTC day of it.
+    partitions
+        Columns to partition by, hive style.
+
+    Raises
+    ------
+    UnsupportedRequest
+        The location is one file, to which nothing can be appended.
+    UnreadableSource
+        The rows could not be written.
+    """
+    filesystem, path = location.open()
+    info = filesystem.get_file_info(path)
+    if info.type == pfs.FileType.File:
+        raise UnsupportedRequest(f"{location.address} is one file; point the source at a folder to append to it")
+    table = table.combine_chunks()
+    by = list(partitions)
+    if time and not by and _has_days(filesystem, path, info):
+        days = pc.strftime(moments(joined(table[time])), format="%Y-%m-%d")
+        table, by = table.append_column(DAY_COLUMN, days), [DAY_COLUMN]
+    schema = pa.schema([table.schema.field(name) for name in by])
+    try:
+        pds.write_dataset(
+            table,
+            path,
+            filesystem=filesystem,
+            format="parquet",
+            partitioning=pds.partitioning(schema, flavor="hive") if by else None,
+            basename_template=f"part-{uuid.uuid4().hex}-{{i}}.parquet",
+            existing_data_behavior="overwrite_or_ignore",
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableSource(f"{location.address} cannot be written: {error}") from error
+
+
+def _has_days(filesystem: Any, path: str, info: Any) -> bool:
+    if info.type == pfs.FileType.NotFound:
+        return False
+    inside = filesystem.get_file_info(pfs.FileSelector(path))
+    return any(item.base_name.startswith(f"{DAY_COLUMN}=") for item in inside)

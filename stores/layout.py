@@ -1,0 +1,144 @@
+"""Feast's own layout in Redis, written and read without Feast.
+
+One hash per entity key. Its key is Feast's serialised entity key (version 3) followed by the project; a feature is the
+field ``murmur3_32("{view}:{feature}")`` holding a serialised ``feast.types.Value``; ``_ts:{view}`` holds the view's event
+time as a serialised ``google.protobuf.Timestamp``. Whatever is written here, ``get_online_features`` reads, and the other
+way round: a test holds both directions against Feast itself.
+"""
+
+import math
+import struct
+from typing import Final
+
+import mmh3
+
+from fraud.errors import InvalidState
+
+Value = bytes | str | int | float | None
+
+_STRING: Final = 2  # feast.types.ValueType.STRING
+_PAIR: Final = struct.Struct("<II")
+_COUNT: Final = struct.Struct("<I")
+_DOUBLE: Final = struct.Struct("<d")
+_FLOAT: Final = struct.Struct("<f")
+
+# Tags of feast.types.Value: (field number << 3) | wire type.
+_BYTES_TAG: Final = 0x0A
+_TEXT_TAG: Final = 0x12
+_INT32_TAG: Final = 0x18
+_INT64_TAG: Final = 0x20
+_DOUBLE_TAG: Final = 0x29
+_FLOAT_TAG: Final = 0x35
+_BOOL_TAG: Final = 0x38
+_SIGN: Final = 1 << 63
+_WRAP: Final = 1 << 64
+
+
+def entity_key(join_key: str, value: str, project: str) -> bytes:
+    """Return the Redis key of one entity with one join key of type string."""
+    name, text = join_key.encode(), value.encode()
+    return b"".join(
+        (_COUNT.pack(1), _PAIR.pack(_STRING, len(name)), name, _PAIR.pack(_STRING, len(text)), text, project.encode())
+    )
+
+
+def feature_field(view: str, feature: str) -> bytes:
+    """Return the hash field, 4 bytes, in which a view's feature is kept."""
+    return _COUNT.pack(mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def timestamp_field(view: str) -> bytes:
+    """Return the hash field in which a view's event time is kept."""
+    return f"_ts:{view}".encode()
+
+
+def encode_value(value: Value) -> bytes:
+    """Return a serialised ``feast.types.Value``; null is empty bytes."""
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return bytes([_BYTES_TAG]) + _varint(len(value)) + value
+    if isinstance(value, str):
+        text = value.encode()
+        return bytes([_TEXT_TAG]) + _varint(len(text)) + text
+    if isinstance(value, bool):
+        return bytes([_BOOL_TAG, value])
+    if isinstance(value, int):
+        return bytes([_INT64_TAG]) + _varint(value % _WRAP)
+    return bytes([_DOUBLE_TAG]) + _DOUBLE.pack(value)
+
+
+def decode_value(data: bytes | None) -> Value:
+    """Return what a serialised ``feast.types.Value`` of a scalar type holds; absent and empty are null.
+
+    Raises
+    ------
+    InvalidState
+        A list, map or another type that no view here uses.
+    """
+    if not data:
+        return None
+    tag = data[0]
+    if tag == _DOUBLE_TAG:
+        number: float = _DOUBLE.unpack_from(data, 1)[0]
+        return None if math.isnan(number) else number
+    if tag == _FLOAT_TAG:
+        number = _FLOAT.unpack_from(data, 1)[0]
+        return None if math.isnan(number) else number
+    if tag in (_INT64_TAG, _INT32_TAG):
+        whole, _ = _read_varint(data, 1)
+        return whole - _WRAP if whole & _SIGN else whole
+    if tag == _BOOL_TAG:
+        return bool(data[1])
+    if tag in (_BYTES_TAG, _TEXT_TAG):
+        length, start = _read_varint(data, 1)
+        held = data[start : start + length]
+        return held if tag == _BYTES_TAG else held.decode()
+    raise InvalidState(f"feature value with protobuf tag {tag:#x} is not a scalar")
+
+
+def encode_timestamp(time_ms: int) -> bytes:
+    """Return a serialised ``google.protobuf.Timestamp`` of epoch milliseconds."""
+    return encode_moment(time_ms * 1000)
+
+
+def encode_moment(time_us: int) -> bytes:
+    """Return a serialised ``google.protobuf.Timestamp`` of epoch microseconds."""
+    seconds, rest = divmod(time_us, 1_000_000)
+    out = b"\x08" + _varint(seconds % _WRAP) if seconds else b""
+    return out + b"\x10" + _varint(rest * 1000) if rest else out
+
+
+def decode_timestamp(data: bytes | None) -> int | None:
+    """Return the epoch milliseconds of a serialised ``google.protobuf.Timestamp``, rounded down; absent is null."""
+    if data is None:
+        return None
+    seconds = nanos = place = 0
+    while place < len(data):
+        number, place_after = _read_varint(data, place + 1)
+        if data[place] == 0x08:
+            seconds = number - _WRAP if number & _SIGN else number
+        elif data[place] == 0x10:
+            nanos = number
+        place = place_after
+    return seconds * 1000 + nanos // 1_000_000
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, place: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[place]
+        number |= (byte & 0x7F) << shift
+        place += 1
+        if byte < 0x80:
+            return number, place
+        shift += 7

@@ -1,0 +1,217 @@
+"""The transaction log as histories: what happened to every card, device and merchant, for questions at any time.
+
+A *lake* is a folder, or a prefix of a bucket, with ``transactions/dt=YYYY-MM-DD/*.parquet`` and, when there are any,
+``labels.parquet``. A fraud report (a label that says fraud) is a change too: it happens to the card, the device and the
+merchant of its transaction at the time it became known. The log may hold a transaction twice; it counts once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+
+from fraud import ring
+from fraud.history import History, Questions, sort_history
+from fraud.velocity import Changes, country_code
+from fraud.windows import DAY, ENTITIES, LONGEST_MS, Entity
+from stores.columns import (
+    IntArray,
+    find_keys,
+    floats,
+    hash_column,
+    hash_strings,
+    integers,
+    joined,
+    milliseconds,
+    number_keys,
+)
+from stores.errors import UnreadableSource
+from stores.files import Location, Span, read_files
+
+REACH_MS: Final = LONGEST_MS + DAY
+"""How far before a question's time a window may reach: the longest window, and its tile."""
+
+TRANSACTIONS: Final = "transactions"
+LABELS: Final = "labels.parquet"
+JOIN_KEYS: Final[dict[Entity, str]] = {entity: f"{entity}_id" for entity in ENTITIES}
+
+_TIME: Final = "event_timestamp"
+_CHANGE_COLUMNS: Final = (
+    "transaction_id",
+    *JOIN_KEYS.values(),
+    "amount_minor",
+    _TIME,
+    "country",
+    "latitude",
+    "longitude",
+    "authorised",
+)
+_PARTIES: Final[dict[Entity, tuple[Entity, Entity]]] = {
+    "card": ("merchant", "device"),
+    "device": ("card", "merchant"),
+    "merchant": ("card", "device"),
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """Transactions and fraud reports, column-wise.
+
+    Parameters
+    ----------
+    keys
+        The distinct join keys of each kind of entity, an Arrow string array; a key's number is its place.
+    transactions, reports
+        Records of :data:`fraud.ring.ENTRY` without ``party`` and ``other``.
+    transaction_keys, report_keys
+        The key numbers of each record, -1 where it has none.
+    """
+
+    keys: Mapping[Entity, Any]
+    transactions: Changes
+    transaction_keys: Mapping[Entity, IntArray]
+    reports: Changes
+    report_keys: Mapping[Entity, IntArray]
+
+    def history(self, entity: Entity) -> History:
+        """Return what happened to every ``entity``, sorted; transactions that lie in the log twice count once."""
+        changes = np.concatenate((self.transactions, self.reports))
+        count = len(self.transactions)
+        party, other = _PARTIES[entity]
+        changes["party"][:count] = self._hashes(party)
+        changes["other"][:count] = self._hashes(other)
+        key = np.concatenate((self.transaction_keys[entity], self.report_keys[entity]))
+        return sort_history(entity, key, changes, len(self.keys[entity]))
+
+    def numbers(self, entity: Entity, keys: Any) -> IntArray:
+        """Return the number of each join key in an Arrow string column; -1 for null, empty and never seen."""
+        return find_keys(self.keys[entity], keys)
+
+    def questions(self, entity: Entity, *, key: Any, as_of_ms: IntArray, party: Any, place: "Places") -> Questions:
+        """Return the questions that transactions about to be scored ask of their ``entity``.
+
+        Parameters
+        ----------
+        key
+            Join key of each, an Arrow string column; null or empty where there is none.
+        as_of_ms
+            Event time of each.
+        party
+            The counterpart of each: a card's merchant, a device's or merchant's card; an Arrow string column.
+        place
+            Where each happened.
+        """
+        hashes = (hash_column(party) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        return Questions(self.numbers(entity, key), as_of_ms, hashes, place.latitude, place.longitude)
+
+    def _hashes(self, entity: Entity) -> npt.NDArray[np.uint32]:
+        """Return the hash that a ring keeps of each transaction's ``entity``; 0 where it has none."""
+        hashes = np.append(hash_strings(self.keys[entity]), np.uint64(0)).astype(np.uint32)
+        return hashes[self.transaction_keys[entity]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places in 1e-5 degrees, ``NOWHERE`` where unknown; shape ``(n,)`` each."""
+
+    latitude: IntArray
+    longitude: IntArray
+
+
+def places(latitude: Any, longitude: Any) -> Places:
+    """Return Arrow columns of degrees as places; rounding is that of a single transaction, half to even."""
+    return Places(_rounded(latitude), _rounded(longitude))
+
+
+def _rounded(column: Any) -> IntArray:
+    degrees = floats(column)
+    return np.where(np.isnan(degrees), ring.NOWHERE, np.rint(np.nan_to_num(degrees) * 1e5)).astype(np.int64)
+
+
+def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None = None) -> Log:
+    """Return what questions asked from ``first_ms`` to ``last_ms`` may see.
+
+    Only the days from ``first_ms - REACH_MS`` on are read, and nothing at or after ``last_ms``: a question never sees
+    its own time. Null is no bound; a state needs the whole past.
+
+    Raises
+    ------
+    UnreadableSource
+        Files or columns are missing or broken, or hold nulls where the schema has none.
+
+    Examples
+    --------
+    >>> from stores.files import Location
+    >>> load_log(Location("build/demo/lake"), first_ms=1_770_000_000_000)  # doctest: +SKIP
+    """
+    first = None if first_ms is None else (first_ms - REACH_MS) * 1000
+    last = None if last_ms is None else last_ms * 1000 - 1
+    source = lake.within(TRANSACTIONS)
+    table = read_files(source, _CHANGE_COLUMNS, _TIME, Span(first, last, by_day=True))
+    _check_nulls(source, table, ("transaction_id", "card_id", "merchant_id", "amount_minor", _TIME, "country"))
+    reports = _read_reports(lake, first, last)
+    keys, of_transactions, of_reports = {}, {}, {}
+    for entity, column in JOIN_KEYS.items():
+        keys[entity], numbers = number_keys([table[column], reports[column]])
+        of_transactions[entity], of_reports[entity] = numbers
+    return Log(keys, _transaction_changes(table), of_transactions, _report_changes(reports), of_reports)
+
+
+def _transaction_changes(table: Any) -> Changes:
+    changes = np.zeros(table.num_rows, ring.ENTRY)
+    changes["time"] = milliseconds(table[_TIME])
+    changes["id"] = hash_strings(joined(table["transaction_id"]))
+    changes["amount"] = integers(table["amount_minor"])
+    where = places(table["latitude"], table["longitude"])
+    changes["latitude"], changes["longitude"] = where.latitude, where.longitude
+    countries = joined(table["country"]).dictionary_encode()
+    codes = np.array([country_code(text) for text in countries.dictionary.to_pylist()], np.uint16)
+    changes["country"] = codes[integers(countries.indices)] if len(codes) else 0
+    declined = pc.fill_null(pc.invert(table["authorised"]), fill_value=False)
+    changes["flags"] = integers(declined) * ring.DECLINED
+    return changes
+
+
+def _report_changes(reports: Any) -> Changes:
+    changes = np.zeros(reports.num_rows, ring.ENTRY)
+    changes["time"] = milliseconds(reports["created_timestamp"])
+    changes["id"] = hash_strings(joined(reports["transaction_id"]))
+    changes["latitude"] = changes["longitude"] = ring.NOWHERE
+    changes["flags"] = ring.REPORT
+    return changes
+
+
+def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> Any:
+    """Return the fraud reports that became known in a span, with the join keys of their transactions."""
+    labels = lake.within(LABELS)
+    names = ("transaction_id", *JOIN_KEYS.values())
+    if not labels.exists():
+        return pa.table(
+            {name: pa.array([], pa.string()) for name in names}
+            | {"created_timestamp": pa.array([], pa.timestamp("us"))}
+        )
+    columns = ("transaction_id", "created_timestamp")
+    span = Span(first_us, last_us)
+    reports = read_files(labels, columns, "created_timestamp", span, pds.field("is_fraud"))
+    _check_nulls(labels, reports, columns)
+    wanted = pds.field("transaction_id").isin(joined(reports["transaction_id"]).unique())
+    owners = read_files(lake.within(TRANSACTIONS), names, _TIME, Span(None, last_us, by_day=True), wanted)
+    first = pc.index_in(reports["transaction_id"], value_set=joined(owners["transaction_id"]))
+    if first.null_count:
+        reports = reports.filter(pc.is_valid(first))  # a report about a payment this log has never had is nobody's
+        first = first.drop_null()
+    taken = owners.select(list(JOIN_KEYS.values())).take(first)
+    for name in JOIN_KEYS.values():
+        reports = reports.append_column(name, taken[name])
+    return reports
+
+
+def _check_nulls(source: Location, table: Any, columns: tuple[str, ...]) -> None:
+    for name in columns:
+        if table[name].null_count:
+            raise UnreadableSource(f"{source.address} holds {table[name].null_count} nulls in column {name!r}")

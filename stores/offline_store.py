@@ -1,0 +1,288 @@
+"""Feast's offline store over Parquet: joins as of a time, velocity from the transaction log, append-only writes.
+
+Registered by its dotted path: ``offline_store: {type: stores.offline_store.AsOfOfflineStore}``. Every row asked about
+comes back, in order, whatever its key, time or repetition. Times without a zone are UTC. Views are recognised by tags:
+
+* a batch source tagged ``velocity: card`` (``device``, ``merchant``) is the transaction log; the view's state is what
+  that log leaves behind, and ``feast materialize`` rebuilds the online store from it;
+* an on-demand view tagged ``velocity: windows`` is evaluated from the log, at each row's own time;
+* a view tagged ``pit: strict`` shows a row only to later questions, not to one of the same time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import FeatureView, RepoConfig
+from feast.data_source import DataSource
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import FeastConfigBaseModel
+from feast.utils import make_tzaware
+
+from stores.asof import EVER, Moments, newest_rows, sort_rows
+from stores.columns import microseconds
+from stores.errors import InvalidEntityFrame, UnsupportedRequest
+from stores.files import Location, Span, append_rows, read_files
+from stores.history_request import HistoryRequest, lake_of, velocity_entity
+from stores.log import load_log
+from stores.offline_job import AsOfRetrievalJob
+from stores.tags import tagged_entity
+from stores.view_join import Rows, number_rows, refuse_nulls, source_of, view_name
+from stores.windows_join import latest_states
+
+
+class AsOfOfflineStoreConfig(FeastConfigBaseModel):
+    """Configuration of :class:`AsOfOfflineStore`: nothing but its name."""
+
+    type: Literal["stores.offline_store.AsOfOfflineStore"] = "stores.offline_store.AsOfOfflineStore"
+
+
+class AsOfOfflineStore(OfflineStore):
+    """Answers Feast from Parquet files and the transaction log."""
+
+    supports_filter_by_created_timestamp = True
+
+    @staticmethod
+    def get_historical_features(
+        config: RepoConfig,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str | None,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,  # noqa: FBT001, FBT002 - Feast's signature
+        **kwargs: Any,
+    ) -> AsOfRetrievalJob:
+        """Return a job whose answer is ``entity_df`` with one column for each feature, null where there is none.
+
+        Parameters
+        ----------
+        entity_df
+            Join keys, ``event_timestamp``, and the request values that the on-demand views want. ``event_time_ms``
+            must be ``event_timestamp`` in epoch milliseconds.
+        kwargs
+            ``filter_by_created_timestamp`` sees a row of a profile only once it had arrived; it is not offered for
+            velocity, whose log is read by event time.
+
+        Raises
+        ------
+        InvalidEntityFrame
+            The frame misses a column, holds a null key or time, or contradicts itself.
+        UnsupportedRequest
+            No frame was given, or one of the two above were asked for together.
+        """
+        as_known = bool(kwargs.pop("filter_by_created_timestamp", False))
+        if not isinstance(entity_df, pd.DataFrame) or kwargs:
+            raise UnsupportedRequest("features are joined to a pandas DataFrame; neither SQL nor a date range is taken")
+        if as_known and any(velocity_entity(view) for view in feature_views):
+            raise UnsupportedRequest("velocity is read by event time; ask for it without filter_by_created_timestamp")
+        frame, time = _entity_rows(entity_df)
+        request = HistoryRequest(
+            rows=frame,
+            refs=[_split(ref) for ref in feature_refs],
+            views={view_name(view): view for view in feature_views},
+            on_demand={
+                view_name(view): view
+                for view in OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+            },
+            locations={view_name(view): _located(config, view.batch_source) for view in feature_views},
+            full_names=full_feature_names,
+            as_known=as_known,
+        )
+        keys = [name for name in frame.table.column_names if name != time]
+        return AsOfRetrievalJob(
+            request.answer,
+            partial(_place, config),
+            _metadata(feature_refs, keys, frame),
+            full_feature_names=full_feature_names,
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> AsOfRetrievalJob:
+        """Return a job for the newest row of each key from ``start_date`` to ``end_date``, both inclusive.
+
+        Of a velocity source: each entity's state as of ``end_date``, if it changed since ``start_date``.
+        """
+        pull = _Pull(
+            _located(config, data_source),
+            tuple(join_key_columns),
+            tuple(feature_name_columns),
+            timestamp_field,
+            created_timestamp_column or "",
+            _span(start_date, end_date),
+        )
+        entity = tagged_entity(data_source.tags)
+        compute = pull.newest if entity is None else partial(pull.states, entity)
+        return AsOfRetrievalJob(compute, partial(_place, config))
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> AsOfRetrievalJob:
+        """Return a job for every row from ``start_date`` to ``end_date``, both inclusive; null is no bound.
+
+        Of a velocity source there is one row for each entity, as in :meth:`pull_latest_from_table_or_query`: a state
+        is what the whole past left, and no history of states is kept.
+        """
+        pull = _Pull(
+            _located(config, data_source),
+            tuple(join_key_columns),
+            tuple(feature_name_columns),
+            timestamp_field,
+            created_timestamp_column or "",
+            _span(start_date, end_date),
+        )
+        entity = tagged_entity(data_source.tags)
+        compute = pull.every if entity is None else partial(pull.states, entity)
+        return AsOfRetrievalJob(compute, partial(_place, config))
+
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
+        """Append rows to a view's batch source as new part files.
+
+        Raises
+        ------
+        UnsupportedRequest
+            The source is the transaction log, which holds transactions and no states, or is one file.
+        """
+        source = source_of(feature_view)
+        if tagged_entity(source.tags) is not None:
+            raise UnsupportedRequest(
+                f"{feature_view.name} is computed from the transaction log; append transactions there"
+            )
+        append_rows(_located(config, source), table, time=source.timestamp_field)
+        if progress is not None:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,  # noqa: ARG004 - Feast's signature
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,  # noqa: ARG004 - Feast's signature
+    ) -> None:
+        """Append logged features to their destination, a folder of Parquet files.
+
+        Raises
+        ------
+        UnsupportedRequest
+            The destination is no folder of files.
+        """
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise UnsupportedRequest(f"{type(destination).__name__} is no folder; log to a FileLoggingDestination")
+        table = data if isinstance(data, pa.Table) else pq.read_table(data)
+        where = _place(config, destination.path, destination.s3_endpoint_override)
+        append_rows(where, table, partitions=destination.partition_by or ())
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """One reading of a source for materialization, or of a saved dataset; ``created`` is empty where there is none."""
+
+    location: Location
+    keys: Sequence[str]
+    features: Sequence[str]
+    time: str
+    created: str
+    span: Span
+
+    def every(self) -> Any:
+        """Return every row of the span."""
+        names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
+        return read_files(self.location, [name for name in names if name], self.time, self.span)
+
+    def newest(self) -> Any:
+        """Return the newest row of each key; of two of one time the one created last."""
+        table = self.every()
+        refuse_nulls(self.location, table, (*self.keys, self.time))
+        key, _, count = number_rows(table, self.keys, table.slice(0, 0), self.keys)
+        times = microseconds(table[self.time])
+        rows = sort_rows(key, times, microseconds(table[self.created or self.time]), count)
+        numbers = np.unique(key[key >= 0])
+        bound = np.full(len(numbers), EVER, np.int64)
+        return table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
+
+    def states(self, entity: Any) -> Any:
+        """Return the state of each entity that changed in the span, as of its end."""
+        last = None if self.span.last_us is None else self.span.last_us // 1000 + 1
+        first = -(1 << 62) if self.span.first_us is None else -(-self.span.first_us // 1000)
+        log = load_log(lake_of(self.location), last_ms=last)
+        return latest_states(log, entity, first_ms=first, columns=self.features, time=self.time)
+
+
+def _entity_rows(frame: pd.DataFrame) -> tuple[Rows, str]:
+    """Return the rows asked about and the name of their time."""
+    try:
+        time = infer_event_timestamp_from_entity_df(dict(zip(frame.columns, frame.dtypes, strict=True)))
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:
+        raise InvalidEntityFrame(f"the rows cannot be read: {error}") from error
+    if not pa.types.is_timestamp(table[time].type):
+        if len(frame):
+            raise InvalidEntityFrame(f"column {time!r} is {table[time].type}, not a time")
+        table = table.set_column(table.column_names.index(time), time, pa.array([], pa.timestamp("us", "UTC")))
+    if table[time].null_count:
+        raise InvalidEntityFrame(f"column {time!r} holds {table[time].null_count} nulls; every row needs its time")
+    return Rows(table, microseconds(table[time])), time
+
+
+def _metadata(refs: list[str], keys: list[str], rows: Rows) -> RetrievalMetadata:
+    times = rows.as_of_us
+    bounds = (times.min(), times.max()) if len(times) else (None, None)
+    low, high = (None if time is None else pd.Timestamp(time, unit="us", tz="UTC").to_pydatetime() for time in bounds)
+    return RetrievalMetadata(features=refs, keys=keys, min_event_timestamp=low, max_event_timestamp=high)
+
+
+def _split(ref: str) -> tuple[str, str]:
+    view, _, feature = ref.rpartition(":")
+    return view, feature
+
+
+def _span(start: datetime | None, end: datetime | None) -> Span:
+    first, last = (
+        None if time is None else int(pd.Timestamp(make_tzaware(time)).value // 1000) for time in (start, end)
+    )
+    return Span(first, last)
+
+
+def _located(config: RepoConfig, source: DataSource | None) -> Location:
+    if not isinstance(source, FileSource):
+        raise UnsupportedRequest(f"{type(source).__name__} is no FileSource; this store reads Parquet files")
+    return _place(config, source.file_options.uri, source.file_options.s3_endpoint_override)
+
+
+def _place(config: RepoConfig, address: str, endpoint: str) -> Location:
+    """Return the location of an address in a registry; a relative path is relative to the repository of definitions."""
+    return Location(FileSource.get_uri_for_file_path(config.repo_path, address), endpoint)

@@ -1,0 +1,174 @@
+"""The streaming command line: ``work``, ``replay``, ``compact``."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import boto3
+import typer
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from fraud.errors import TollgateError
+from fraud.settings import Settings, read_settings
+from streaming.applied import ChangeLog
+from streaming.deadletters import DeadLetterFolder
+from streaming.folders import BucketFolder, DiskFolder, Folder
+from streaming.handler import Collaborators, wall_clock_ms, warm_up
+from streaming.offline import TransactionLog, compact
+from streaming.replay import replay
+from streaming.states import RedisStates, connect
+from streaming.worker import Pace, Worker
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+StateDir = Annotated[Path, typer.Option(help="Checkpoints and metrics.json; survives a kill.")]
+Applied = Annotated[Path | None, typer.Option(help="Directory of the logs and dead letters; without it, the bucket.")]
+
+
+@app.command()
+def work(
+    state_dir: StateDir,
+    applied: Applied = None,
+    poll_ms: Annotated[int, typer.Option(min=10, max=10_000, help="Pause between reads; 200 or more on AWS.")] = 50,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Most records per batch.")] = 500,
+    flush_ms: Annotated[int, typer.Option(min=50, max=60_000, help="Between flushes and checkpoints.")] = 1_000,
+    until_idle: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so many seconds without a record.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line at the end.")] = False,
+) -> None:
+    """Read the stream and apply it until SIGTERM; settings come from TOLLGATE_* variables."""
+    settings = read_settings(os.environ)
+    folder, journal = _folder(settings, applied), (applied or state_dir) / "journal"
+    log, transactions = ChangeLog(folder, journal), TransactionLog(folder)
+    client = connect(settings)
+    with_ = Collaborators(
+        RedisStates(client, project=settings.project),
+        DeadLetterFolder(folder),
+        log,
+        transactions,
+        wall_clock_ms,
+        settings.currency,
+    )
+    pace = Pace(poll_ms / 1000, batch, flush_ms / 1000, until_idle)
+    worker = Worker(
+        _kinesis(settings, retries=1),
+        settings.stream,
+        state_dir=state_dir,
+        collaborators=with_,
+        applied=log,
+        transactions=transactions,
+        pace=pace,
+    )
+    _stop_on_signal(worker)
+    warm_up()
+    typer.echo(json.dumps({"event": "worker_ready", "stream": settings.stream, "pid": os.getpid()}))
+    sys.stdout.flush()
+    worker.run()
+    compact(folder)
+    client.close()
+    _report(worker.figures.snapshot(), as_json=as_json)
+
+
+@app.command(name="replay")
+def replay_(
+    applied: Applied = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
+) -> None:
+    """Put dead letters back on the stream after a fix; those that are still refused stay."""
+    settings = read_settings(os.environ)
+    letters = DeadLetterFolder(_folder(settings, applied))
+    columns = (SpinnerColumn(), TextColumn("replaying"), TaskProgressColumn(show_speed=True), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("replaying", total=None)
+        done = replay(
+            letters,
+            _kinesis(settings, retries=5),
+            settings.stream,
+            currency=settings.currency,
+            now_ms=wall_clock_ms(),
+            advance=lambda count: progress.advance(task, count),
+        )
+    _report({"replayed": done.replayed, "refused": done.refused}, as_json=as_json)
+
+
+@app.command(name="compact")
+def compact_(
+    applied: Applied = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
+) -> None:
+    """Merge landed transactions into the offline log, one row per transaction id."""
+    start = time.monotonic()
+    with Console(stderr=True).status("merging landed transactions"):
+        rows = compact(_folder(read_settings(os.environ), applied))
+    _report({"rows": rows, "seconds": round(time.monotonic() - start, 3)}, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line; an expected failure ends with one sentence and code 1."""
+    try:
+        app()
+    except TollgateError as error:
+        _fail(f"{error} ({error.code})")
+    except (BotoCoreError, ClientError) as error:
+        _fail(f"AWS or its emulator refused: {error}")
+    except OSError as error:
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}")
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"streaming: {sentence}", err=True)
+    raise SystemExit(1)
+
+
+def _report(figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        typer.echo(f"{name:>16}  {value}")
+
+
+def _stop_on_signal(worker: Worker) -> None:
+    """Stop the worker at SIGTERM or SIGINT, from a thread: a handler could interrupt the main one holding a lock."""
+    reader, writer = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(writer, b"x"))
+
+    def wait() -> None:
+        os.read(reader, 1)
+        worker.stop()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def _folder(settings: Settings, directory: Path | None) -> Folder:
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        return DiskFolder(directory)
+    client = boto3.client("s3", region_name=settings.region, endpoint_url=settings.aws_endpoint or None)
+    return BucketFolder(client, settings.bucket)
+
+
+def _kinesis(settings: Settings, *, retries: int) -> Any:
+    config = Config(
+        connect_timeout=5,
+        read_timeout=10,
+        max_pool_connections=64,
+        retries={"total_max_attempts": retries, "mode": "standard"},
+    )
+    return boto3.client(
+        "kinesis", region_name=settings.region, endpoint_url=settings.aws_endpoint or None, config=config
+    )
+
+
+if __name__ == "__main__":
+    main()

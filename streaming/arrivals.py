@@ -1,0 +1,95 @@
+"""What Kinesis delivers, from either door: Lambda's event or ``GetRecords``; and what makes it poison.
+
+A poison record can never be applied, however often it is delivered: it is not a stream record, or it speaks of the
+future. It is kept whole (:mod:`streaming.deadletters`) and blocks nobody.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fraud.errors import InvalidTransaction
+from fraud.record import Record, parse_record
+from fraud.transaction import MAX_IDENTIFIER, MAX_TIME_MS, MIN_TIME_MS
+
+FUTURE_TOLERANCE_MS: Final = 5 * 60_000
+"""How far the sender's clock may run ahead of Kinesis's: an event time later than this after its arrival is poison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One record as Kinesis delivered it.
+
+    Parameters
+    ----------
+    data
+        The bytes that were put.
+    sequence_number
+        Grows within a shard.
+    partition_key
+        Chose the shard.
+    shard
+        Shard id, such as ``shardId-000000000000``.
+    arrival_ms
+        When Kinesis took it (its approximate arrival timestamp), epoch ms.
+    """
+
+    data: bytes
+    sequence_number: str
+    partition_key: str
+    shard: str
+    arrival_ms: int
+
+
+def arrival_from_lambda(record: Mapping[str, Any]) -> Arrival:
+    """Return the arrival in one element of ``Records`` of Lambda's Kinesis event.
+
+    Bytes that are no base64 are kept as they came: they will be refused as a record, and kept whole.
+    """
+    kinesis = record["kinesis"]
+    text = str(kinesis["data"])
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = text.encode()
+    shard = str(record.get("eventID", "")).partition(":")[0]
+    arrival_ms = round(float(kinesis["approximateArrivalTimestamp"]) * 1000)
+    return Arrival(data, str(kinesis["sequenceNumber"]), str(kinesis["partitionKey"]), shard, arrival_ms)
+
+
+def arrival_from_read(record: Mapping[str, Any], shard: str) -> Arrival:
+    """Return the arrival in one element of ``Records`` of boto3's ``get_records`` of ``shard``."""
+    arrival_ms = round(record["ApproximateArrivalTimestamp"].timestamp() * 1000)
+    return Arrival(record["Data"], record["SequenceNumber"], record["PartitionKey"], shard, arrival_ms)
+
+
+def read_arrival(arrival: Arrival, *, currency: str) -> Record:
+    """Return the record that arrived.
+
+    Raises
+    ------
+    InvalidTransaction
+        It is poison; field and reason say why.
+    """
+    record = parse_record(arrival.data, currency=currency)
+    if record.report is not None:
+        _check_report(record)
+        time_ms = record.report.known_ms
+    else:
+        time_ms = record.transaction.event_time_ms if record.transaction is not None else 0
+    ahead = time_ms - arrival.arrival_ms
+    if ahead > FUTURE_TOLERANCE_MS:
+        raise InvalidTransaction(
+            "event_time_ms", f"lies {ahead} ms after its arrival, not at most {FUTURE_TOLERANCE_MS}"
+        )
+    return record
+
+
+def _check_report(record: Record) -> None:
+    for field, value in (("key", record.key), ("transaction_id", record.transaction_id)):
+        if not 0 < len(value) <= MAX_IDENTIFIER or not value.isprintable():
+            raise InvalidTransaction(field, f"is no identifier of 1..{MAX_IDENTIFIER} printable characters")
+    if record.report is not None and not MIN_TIME_MS <= record.report.known_ms < MAX_TIME_MS:
+        raise InvalidTransaction("known_ms", f"{record.report.known_ms} is not epoch milliseconds in 2000..2099")

@@ -1,0 +1,80 @@
+"""A real, tiny bundle: XGBoost trained on random vectors of the true width, packed as training packs it."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import xgboost as xgb
+
+from fraud.bundle import pack_bundle
+from fraud.calibration import Calibration
+from fraud.features import FEATURE_NAMES, SERVICE
+from fraud.policy import Policy
+from stores.bundle_files import write_bundle
+from stores.plan import PlannedEntity, PlannedField, ReadPlan, plan_data
+
+PROJECT = "fraud"
+VIEWS: dict[str, dict[str, tuple[str, ...]]] = {
+    "card": {
+        "card_velocity": ("card_state", "card_revision"),
+        "card_profile": ("card_home_country", "card_age_days", "card_amount_median_30d", "card_online_share_30d"),
+    },
+    "device": {"device_velocity": ("device_state", "device_revision")},
+    "merchant": {
+        "merchant_velocity": ("merchant_state", "merchant_revision"),
+        "merchant_profile": ("merchant_age_days", "merchant_amount_median_30d", "merchant_card_distinct_30d"),
+    },
+}
+
+
+def read_plan() -> ReadPlan:
+    return ReadPlan(
+        project=PROJECT,
+        service=SERVICE,
+        entities=tuple(
+            PlannedEntity(
+                entity,
+                f"{entity}_id",
+                tuple(PlannedField(view, feature) for view, features in views.items() for feature in features),
+                tuple(views),
+            )
+            for entity, views in VIEWS.items()
+        ),
+        features=tuple(FEATURE_NAMES),
+    )
+
+
+@functools.cache
+def bundle_files(
+    seed: int = 1,
+    trees: int = 20,
+    depth: int = 4,
+    review_at: float = 0.4,
+    decline_at: float = 0.6,
+    features: tuple[str, ...] = FEATURE_NAMES,
+) -> dict[str, bytes]:
+    """Return the files of a bundle; another seed is another model and another version."""
+    rng = np.random.default_rng(seed)
+    table = rng.gamma(1.0, 20.0, (800, len(features)))
+    table[rng.random(table.shape) < 0.1] = np.nan
+    risk = np.nan_to_num(table[:, : max(4, len(features) // 10)]).sum(axis=1) + rng.normal(0.0, 40.0, len(table))
+    matrix = xgb.DMatrix(table, label=(risk > np.median(risk)).astype(int))
+    parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.2, "seed": seed, "nthread": 1}
+    booster = xgb.train(parameters, matrix, trees)
+    rows = table[:16]
+    margins = booster.predict(xgb.DMatrix(rows), output_margin=True)
+    return pack_bundle(
+        model_json=bytes(booster.save_raw("json")),
+        features=features,
+        calibration=Calibration(slope=1.0, intercept=0.0),
+        policy=Policy("test", review_at=review_at, decline_at=decline_at),
+        plan=plan_data(read_plan()),
+        check_rows=rows,
+        margins=[float(margin) for margin in margins],
+        provenance={"seed": seed},
+    )
+
+
+def write_test_bundle(directory: Path, seed: int = 1, review_at: float = 0.4, decline_at: float = 0.6) -> Path:
+    """Write a bundle into a new directory."""
+    return write_bundle(bundle_files(seed, review_at=review_at, decline_at=decline_at), directory)

@@ -1,0 +1,115 @@
+"""Settings: known, bounded, silent about secrets; and the example file says the truth."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from fraud.errors import InvalidSetting
+from fraud.settings import PREFIX, Secret, Settings, read_settings
+
+EXAMPLE = Path(__file__).parents[3] / ".env.example"
+BOUNDED = {
+    "REDIS_PORT": (1, 65_535),
+    "BIND_PORT": (1, 65_535),
+    "STORE_TIMEOUT_MS": (1, 10_000),
+    "STALE_AFTER_S": (1, 31_536_000),
+}
+
+
+def example() -> dict[str, str]:
+    lines = [line for line in EXAMPLE.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_example_holds_every_setting_and_no_other() -> None:
+    assert list(example()) == [PREFIX + item.name.upper() for item in fields(Settings)]
+
+
+def test_example_holds_the_defaults() -> None:
+    assert read_settings(example()) == Settings()
+    numbers = {name: value for name, value in example().items() if value.isdigit()}
+    assert set(numbers) == {PREFIX + name for name in BOUNDED}
+
+
+def test_example_explains_every_setting_and_its_bounds() -> None:
+    for block in EXAMPLE.read_text().strip().split("\n\n")[1:]:
+        lines = block.splitlines()
+        assert lines[0].startswith("# "), block
+        assert all(line.startswith(PREFIX) for line in lines[1:]), block
+        for line in lines[1:]:
+            if low_high := BOUNDED.get(line.partition("=")[0].removeprefix(PREFIX)):
+                assert "({} to {})".format(*low_high) in lines[0]
+
+
+def test_nothing_set_gives_the_defaults_and_other_variables_are_not_ours() -> None:
+    assert read_settings({"PATH": "/bin", "TOLLGATE": "x", "MY_TOLLGATE_REDIS_PORT": "1"}) == Settings()
+
+
+def test_every_text_setting_is_taken_as_it_stands() -> None:
+    texts = {item.name for item in fields(Settings) if item.type is str} - {"environment", "currency"}
+    found = read_settings({PREFIX + name.upper(): f" {name}=1 " for name in texts})
+    assert {name: getattr(found, name) for name in texts} == {name: f" {name}=1 " for name in texts}
+    assert len(texts) == 9
+
+
+@pytest.mark.parametrize("name", ["TOLLGATE_REDIS_PORTS", "TOLLGATE_redis_port", "TOLLGATE_", "TOLLGATE_REDIS_PASWORD"])
+def test_unknown_setting_is_refused_by_name_without_its_value(name: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        read_settings({name: "hunter2"})
+    assert str(caught.value).startswith(f"{name} is no setting; known are TOLLGATE_AWS_ENDPOINT, ")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_number_is_accepted_at_its_bounds_and_refused_beyond(name: str) -> None:
+    low, high = BOUNDED[name]
+    for value in (low, high):
+        assert getattr(read_settings({PREFIX + name: str(value)}), name.lower()) == value
+    for value in (low - 1, high + 1, -(10**400)):
+        with pytest.raises(InvalidSetting, match=rf"^{PREFIX}{name}={value} is not in "):
+            read_settings({PREFIX + name: str(value)})
+
+
+@pytest.mark.parametrize("text", ["", "12x", "1.5", "1e3", "nan", "0x10"])
+def test_number_that_is_none_is_refused_by_value(text: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"TOLLGATE_BIND_PORT={text!r} is not a whole number"):
+        read_settings({"TOLLGATE_BIND_PORT": text})
+
+
+@pytest.mark.parametrize("environment", ["", "prod", "AWS", "local "])
+def test_unknown_environment_is_refused(environment: str) -> None:
+    with pytest.raises(InvalidSetting, match="neither 'local' nor 'aws'"):
+        read_settings({"TOLLGATE_ENVIRONMENT": environment})
+
+
+@pytest.mark.parametrize("currency", ["", "eur", "EURO", "E1R", "ÄÖÜ"])
+def test_currency_that_is_no_code_is_refused(currency: str) -> None:
+    with pytest.raises(InvalidSetting, match="no ISO 4217 code"):
+        read_settings({"TOLLGATE_CURRENCY": currency})
+
+
+def test_secret_never_shows_itself() -> None:
+    found = read_settings({"TOLLGATE_REDIS_PASSWORD": "hunter2"})
+    secret = found.redis_password
+    assert secret == Secret("hunter2")
+    assert secret.value == "hunter2"
+    shown = (
+        repr(found),
+        str(found),
+        repr(secret),
+        str(secret),
+        f"{secret}",
+        f"{found!r:>5}",
+        "{}".format(secret),
+        "%s" % secret,
+    )
+    assert not any("hunter2" in text for text in shown)
+    assert str(Secret("hunter2")) == str(Secret("x")) == "********"
+    assert str(Secret()) == ""
+
+
+def test_secret_is_not_told_by_the_refusal_of_another_setting() -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        read_settings({"TOLLGATE_REDIS_PASSWORD": "hunter2", "TOLLGATE_CURRENCY": "no"})
+    assert "hunter2" not in str(caught.value)

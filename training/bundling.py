@@ -1,0 +1,64 @@
+"""From a fitted model to the files of a bundle, with rows recorded so that the scorer can verify itself."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fraud.bundle import pack_bundle
+from fraud.policy import Policy
+from training.dataset import TrainingSet
+from training.fit import FittedModel
+
+CHECK_ROWS: Final = 24
+_CODE: Final = ("fraud", "stores", "feature_repo", "training")
+
+
+def bundle_files(
+    model: FittedModel,
+    policy: Policy,
+    plan: Mapping[str, Any],
+    rows: npt.NDArray[np.float32],
+    provenance: Mapping[str, Any],
+) -> dict[str, bytes]:
+    """Return the files of the bundle.
+
+    Parameters
+    ----------
+    rows
+        Rows to choose the recorded ones from, shape ``(n, width)``; the first and others evenly spaced are taken, so
+        that nulls and extremes of the data are among them.
+    """
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CHECK_ROWS).astype(np.int64))]
+    return pack_bundle(
+        model_json=model.model_json,
+        features=model.features,
+        calibration=model.calibration,
+        policy=policy,
+        plan=plan,
+        check_rows=chosen.astype(np.float64),
+        margins=model.margins(chosen).tolist(),
+        provenance=provenance,
+    )
+
+
+def data_digest(rows: TrainingSet, taken: slice) -> str:
+    """Return the SHA-256 of the features and labels of some rows."""
+    digest = hashlib.sha256()
+    digest.update("\n".join(rows.features).encode())
+    digest.update(np.ascontiguousarray(rows.matrix[taken]).tobytes())
+    digest.update(rows.is_fraud[taken].tobytes())
+    return digest.hexdigest()
+
+
+def code_digest(root: Path) -> str:
+    """Return the SHA-256 of the source files that define features and training, in the order of their names."""
+    digest = hashlib.sha256()
+    for room in _CODE:
+        for path in sorted((root / room).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

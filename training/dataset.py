@@ -1,0 +1,176 @@
+"""The point-in-time training set: transactions and labels in, one row of features per transaction out, in order.
+
+Features come through Feast's ``get_historical_features`` and the as-of store, in slabs of days, so that memory is bounded
+by the slab and the float32 matrix that remains. Labels are the ones known at the time asked for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from fraud.features import FEATURE_NAMES, SERVICE
+from fraud.windows import DAY
+from training.errors import IncompleteTrainingSet, UnreadableSource
+from training.labels import read_labels, settle_labels
+from training.transaction_log import Progress
+
+SLAB_ROWS = 120_000
+
+Float32Array = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows in the order of (event time, transaction id): equally long columns.
+
+    Parameters
+    ----------
+    features
+        Names of the columns of ``matrix``.
+    matrix
+        Shape ``(n, len(features))``; NaN is null.
+    transaction_id
+        Text.
+    card
+        A number for each card, the same within this set only.
+    event_time_ms, amount_minor
+        Of each transaction.
+    is_fraud
+        As known at ``as_of_ms``; false where nobody said otherwise.
+    as_of_ms
+        When the labels were read, epoch ms.
+    """
+
+    features: tuple[str, ...]
+    matrix: Float32Array
+    transaction_id: pa.Array
+    card: IntArray
+    event_time_ms: IntArray
+    amount_minor: IntArray
+    is_fraud: BoolArray
+    as_of_ms: int
+
+    def between(self, start_ms: int, end_ms: int) -> slice:
+        """Return the rows with ``start_ms <= event time < end_ms``."""
+        low, high = np.searchsorted(self.event_time_ms, [start_ms, end_ms])
+        return slice(int(low), int(high))
+
+    def columns(self, names: tuple[str, ...]) -> IntArray:
+        """Return the positions of some features."""
+        return np.array([self.features.index(name) for name in names], np.int64)
+
+
+def build_training_set(
+    feature_store: Any, lake: Path, *, start_ms: int, end_ms: int, as_of_ms: int, progress: Progress
+) -> TrainingSet:
+    """Return the training set of the transactions in ``[start_ms, end_ms)``.
+
+    Parameters
+    ----------
+    feature_store
+        A ``feast.FeatureStore`` on which the repository was applied.
+    lake
+        Folder of the data set.
+    as_of_ms
+        Labels that arrived later are not known.
+    progress
+        Called with the rows done and the rows in all.
+
+    Raises
+    ------
+    UnreadableSource
+        The log has no transaction in the span.
+    IncompleteTrainingSet
+        Feast answered with other rows than it was asked for.
+    """
+    log = read_log(lake, start_ms, end_ms)
+    if not len(log):
+        raise UnreadableSource(f"{lake} has no transaction from {_day(start_ms)} to {_day(end_ms)}")
+    service = feature_store.get_feature_service(SERVICE)
+    matrix = np.empty((len(log), len(FEATURE_NAMES)), np.float32)
+    for start, slab in _slabs(log):
+        job = feature_store.get_historical_features(entity_df=entity_rows(slab).to_pandas(), features=service)
+        found = job.to_arrow()
+        if not found["transaction_id"].combine_chunks().equals(slab["transaction_id"].combine_chunks()):
+            raise IncompleteTrainingSet(f"asked for {len(slab)} rows, got {len(found)} others or in another order")
+        for column, name in enumerate(FEATURE_NAMES):
+            values = pc.cast(found[name], pa.float64(), safe=False)
+            matrix[start : start + len(slab), column] = values.to_numpy(zero_copy_only=False)
+        progress(start + len(slab), len(log))
+    settled = settle_labels(read_labels(lake), log["transaction_id"].combine_chunks(), as_of_ms=as_of_ms)
+    return TrainingSet(
+        features=FEATURE_NAMES,
+        matrix=matrix,
+        transaction_id=log["transaction_id"].combine_chunks(),
+        card=log["card_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
+        event_time_ms=log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000,
+        amount_minor=log["amount_minor"].to_numpy(),
+        is_fraud=settled.is_fraud,
+        as_of_ms=as_of_ms,
+    )
+
+
+def read_log(lake: Path, start_ms: int, end_ms: int) -> pa.Table:
+    """Return the transactions in ``[start_ms, end_ms)``, sorted by event time and id, reading only their days."""
+    folder = lake / "transactions"
+    if not folder.is_dir():
+        raise UnreadableSource(f"{folder} is missing: generate or import a data set first")
+    partitions = ds.partitioning(pa.schema([("dt", pa.string())]), flavor="hive")
+    log = ds.dataset(folder, format="parquet", partitioning=partitions)
+    moment = pa.timestamp("us", "UTC")
+    low, high = (pa.scalar(time * 1000, pa.int64()).cast(moment) for time in (start_ms, end_ms))
+    days = (ds.field("dt") >= _day(start_ms)) & (ds.field("dt") <= _day(end_ms))
+    wanted = days & (ds.field("event_timestamp") >= low) & (ds.field("event_timestamp") < high)
+    table = log.to_table(columns=[name for name in log.schema.names if name != "dt"], filter=wanted)
+    return table.sort_by([("event_timestamp", "ascending"), ("transaction_id", "ascending")])
+
+
+def entity_rows(log: pa.Table) -> pa.Table:
+    """Return what Feast is asked with: join keys, event time and the request values of each transaction."""
+    device = pc.fill_null(log["device_id"], "")
+    time_ms = pc.divide(log["event_timestamp"].cast(pa.int64()), 1000)
+    return pa.table(
+        {
+            "transaction_id": log["transaction_id"],
+            "card_id": log["card_id"],
+            "device_id": device,
+            "merchant_id": log["merchant_id"],
+            "event_timestamp": log["event_timestamp"],
+            "event_time_ms": time_ms,
+            "amount_minor": log["amount_minor"],
+            "card_token": log["card_id"],
+            "merchant_token": log["merchant_id"],
+            "device_token": device,
+            "channel": log["channel"],
+            "merchant_category": log["merchant_category"].cast(pa.int64()),
+            "country": log["country"],
+            "latitude": log["latitude"],
+            "longitude": log["longitude"],
+        }
+    )
+
+
+def _slabs(log: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Yield whole days together until a slab is full: the fewer slabs, the fewer times 30 days of log are read."""
+    days = log["event_timestamp"].cast(pa.int64()).to_numpy() // (DAY * 1000)
+    ends = [*(np.flatnonzero(np.diff(days)) + 1).tolist(), len(log)]
+    start = 0
+    for position, end in enumerate(ends):
+        following = ends[position + 1] if position + 1 < len(ends) else end
+        if following - start > SLAB_ROWS or end == len(log):
+            yield start, log.slice(start, end - start)
+            start = end
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).date().isoformat()

@@ -1,0 +1,79 @@
+"""Labels as they were known at a time: settled by the stated order of sources, column-wise.
+
+The rules are :func:`fraud.label.settle`'s; this is their vectorised form for whole training sets.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fraud.label import PRECEDENCE
+from training.errors import UnreadableSource
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is known of each transaction: equally long columns.
+
+    ``is_fraud`` is false where nobody said otherwise; ``labelled`` says whether anybody spoke.
+    """
+
+    is_fraud: BoolArray
+    labelled: BoolArray
+
+
+def read_labels(lake: Path) -> pa.Table:
+    """Return the statements in a lake.
+
+    Raises
+    ------
+    UnreadableSource
+        There is no ``labels.parquet``.
+    """
+    path = lake / "labels.parquet"
+    if not path.exists():
+        raise UnreadableSource(f"{path} is missing: generate or import a data set first")
+    return pq.read_table(path)
+
+
+def settle_labels(statements: pa.Table, transaction_ids: pa.Array, *, as_of_ms: int) -> Settled:
+    """Return what the statements that had arrived by ``as_of_ms`` say of each transaction.
+
+    Parameters
+    ----------
+    statements
+        Table of ``labels.parquet``.
+    transaction_ids
+        Shape ``(n,)``, text.
+    as_of_ms
+        Epoch ms; later arrivals are not known.
+    """
+    known = statements.filter(pc.less_equal(statements["created_timestamp"].cast(pa.int64()), as_of_ms * 1000))
+    rank = pc.index_in(known["source"], pa.array(PRECEDENCE))
+    newest = pc.negate(known["created_timestamp"].cast(pa.int64()))
+    ordered = known.append_column("rank", rank).append_column("newest", newest)
+    ordered = ordered.sort_by([("transaction_id", "ascending"), ("rank", "ascending"), ("newest", "ascending")])
+    ids = ordered["transaction_id"].combine_chunks()
+    first = np.ones(len(ids), np.bool_)
+    if len(ids) > 1:
+        first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    kept = ordered.filter(pa.array(first))
+    place = pc.index_in(transaction_ids, kept["transaction_id"].combine_chunks())
+    labelled = place.is_valid().to_numpy(zero_copy_only=False)
+    said = kept["is_fraud"].to_numpy(zero_copy_only=False) if len(kept) else np.zeros(0, np.bool_)
+    is_fraud = np.zeros(len(labelled), np.bool_)
+    is_fraud[labelled] = said[place.drop_null().to_numpy(zero_copy_only=False)]
+    return Settled(is_fraud, labelled)
+
+
+def read_truth(lake: Path) -> pa.Table | None:
+    """Return the truth of a simulated or benchmark data set; null where nobody knows it. Never a model input."""
+    path = lake / "truth.parquet"
+    return pq.read_table(path) if path.exists() else None

@@ -1,0 +1,147 @@
+"""Batch profiles: what a card and a merchant are usually like, recomputed every night from the log.
+
+The nightly run of day D publishes at 02:00 UTC, one row for each entity that had a transaction on the day before,
+computed from transactions before D 00:00 only; that publication time is the row's event time and its created time, so a
+point-in-time join sees what serving could have seen. An entity without new transactions keeps its last row.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numba import njit
+
+from fraud.windows import DAY, HOUR, LONGEST_MS
+from training.transaction_log import Progress, moments, write_table
+
+PUBLISHED_AFTER_MS = 2 * HOUR
+_COLUMNS = ["card_id", "merchant_id", "event_timestamp", "amount_minor", "channel", "country"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """How many rows each profile got."""
+
+    card_rows: int
+    merchant_rows: int
+
+
+def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
+    """Write ``profiles/card`` and ``profiles/merchant`` of the lake from its transaction log; replaces earlier ones.
+
+    Parameters
+    ----------
+    lake
+        Folder of the data set.
+    progress
+        Called with profiles done and profiles in all.
+    """
+    log = ds.dataset(lake / "transactions", format="parquet", partitioning="hive").to_table(columns=_COLUMNS)
+    time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
+    amount = log["amount_minor"].to_numpy()
+    country = log["country"].combine_chunks().dictionary_encode()
+    countries = country.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    online = pc.is_in(log["channel"], pa.array(["online", "app"])).to_numpy().astype(np.int64)
+    numbers = {name: log[name].combine_chunks().dictionary_encode() for name in ("card_id", "merchant_id")}
+    codes = {name: column.indices.to_numpy(zero_copy_only=False).astype(np.int64) for name, column in numbers.items()}
+    progress(0, 2)
+    rows = {}
+    for done, (name, other) in enumerate((("card_id", "merchant_id"), ("merchant_id", "card_id")), start=1):
+        order = np.lexsort((time, codes[name]))
+        key, found = _nightly(
+            *(column[order] for column in (codes[name], time, amount, countries, online, codes[other])),
+            len(country.dictionary),
+        )
+        build = _card_table if name == "card_id" else _merchant_table
+        table = build(numbers[name].dictionary, key, found, country.dictionary)
+        folder = lake / "profiles" / name.removesuffix("_id")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(table.sort_by([("event_timestamp", "ascending"), (name, "ascending")]), folder / "part-0.parquet")
+        rows[name] = len(table)
+        progress(done, 2)
+    return ProfileReport(rows["card_id"], rows["merchant_id"])
+
+
+def _nightly(*columns: npt.NDArray[np.int64] | int) -> tuple[IntArray, FloatArray]:
+    """Return (entity, values) of every nightly row; values as :func:`_walk` writes them."""
+    key = columns[0]
+    assert isinstance(key, np.ndarray)  # noqa: S101  # narrows the type of a star argument
+    key_out = np.empty(len(key), np.int64)
+    out = np.empty((len(key), 6))
+    count = _walk(*columns, key_out, out)
+    return key_out[:count], out[:count]
+
+
+@njit(cache=True, nogil=True)
+def _walk(
+    key: IntArray,
+    time: IntArray,
+    amount: IntArray,
+    country: IntArray,
+    online: IntArray,
+    other: IntArray,
+    countries: int,
+    key_out: IntArray,
+    out: FloatArray,
+) -> int:
+    """Fill one row per entity and night: published, age in days, median, online share, home country, distinct others."""
+    rows = 0
+    first = 0
+    votes = np.zeros(countries, np.int64)
+    for index in range(len(key)):
+        if index > 0 and key[index] != key[index - 1]:
+            first = index
+        midnight = (time[index] // DAY + 1) * DAY
+        last_of_day = index + 1 == len(key) or key[index + 1] != key[index] or time[index + 1] >= midnight
+        if not last_of_day:
+            continue
+        low = first + np.searchsorted(time[first : index + 1], midnight - LONGEST_MS)
+        votes[:] = 0
+        for place in range(low, index + 1):
+            votes[country[place]] += 1
+        key_out[rows] = key[index]
+        out[rows, 0] = midnight + PUBLISHED_AFTER_MS
+        out[rows, 1] = (midnight - time[first]) // DAY
+        out[rows, 2] = np.median(amount[low : index + 1])
+        out[rows, 3] = online[low : index + 1].mean()
+        out[rows, 4] = np.argmax(votes)
+        out[rows, 5] = len(np.unique(other[low : index + 1]))
+        rows += 1
+    return rows
+
+
+def _card_table(names: pa.Array, key: IntArray, found: FloatArray, countries: pa.Array) -> pa.Table:
+    return _table(
+        {
+            "card_id": names.take(pa.array(key)),
+            "card_home_country": countries.take(pa.array(found[:, 4].astype(np.int64))),
+            "card_age_days": pa.array(found[:, 1].astype(np.int64)),
+            "card_amount_median_30d": pa.array(found[:, 2]),
+            "card_online_share_30d": pa.array(found[:, 3]),
+        },
+        found[:, 0],
+    )
+
+
+def _merchant_table(names: pa.Array, key: IntArray, found: FloatArray, _countries: pa.Array) -> pa.Table:
+    return _table(
+        {
+            "merchant_id": names.take(pa.array(key)),
+            "merchant_age_days": pa.array(found[:, 1].astype(np.int64)),
+            "merchant_amount_median_30d": pa.array(found[:, 2]),
+            "merchant_card_distinct_30d": pa.array(found[:, 5].astype(np.int64)),
+        },
+        found[:, 0],
+    )
+
+
+def _table(columns: dict[str, pa.Array], published_ms: FloatArray) -> pa.Table:
+    published = moments(published_ms.astype(np.int64))
+    return pa.table(columns | {"event_timestamp": published, "created_timestamp": published})
