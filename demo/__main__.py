@@ -16,7 +16,7 @@ from demo.figures import Found, write_summary
 from demo.history import SIZES
 from demo.places import ROOT, make_places
 from demo.screen import Screen
-from demo.story import play_story
+from demo.story import Options, play_story
 from fraud.errors import TollgateError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -29,6 +29,7 @@ def demo(
     size: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(SIZES)}.")] = "normal",
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated world and of every fit.")] = 7,
     replay_seconds: Annotated[float, typer.Option(min=2, max=3600, help="Seconds the live hour is played in.")] = 25,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Valkey and the scorer running until Ctrl-C.")] = False,
 ) -> None:
     """Run the whole loop with real processes and end with figures and a report."""
     if data not in ("simulated", "handbook"):
@@ -40,11 +41,13 @@ def demo(
     places = make_places(ROOT / "build" / "demo")
     source = Path(os.environ.get("TOLLGATE_DATA", ROOT.parent / "shared" / "data")) / HANDBOOK
     with ExitStack() as stack:
-        found = play_story(
-            stack, screen, places, data=data, size=size, seed=seed, source=source, replay_seconds=replay_seconds,
-            started=started,
-        )  # fmt: skip
-    show(found, screen, places)
+        options = Options(data, size, seed, source, replay_seconds)
+        found = play_story(stack, screen, places, options, started=started)
+        show(found, screen, places)
+        if keep:
+            port = os.environ["TOLLGATE_REDIS_PORT"]
+            screen.console.print(f"Valkey listens on 127.0.0.1:{port} (TOLLGATE_REDIS_PORT={port}); Ctrl-C ends it")
+            signal.pause()
 
 
 def show(found: Found, screen: Screen, places: Any) -> None:

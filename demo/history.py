@@ -53,7 +53,7 @@ class Story:
     recall: float
 
 
-SIZES: Final = {"small": (58, 2_500, 1.5), "normal": (70, 6_000, 3.0), "large": (120, 20_000, 3.0)}
+SIZES: Final = {"small": (70, 3_500, 1.5), "normal": (70, 6_000, 3.0), "large": (120, 20_000, 3.0)}
 """Days, transactions a day, and the surplus of the live peak hour."""
 
 
@@ -81,7 +81,7 @@ def handbook(lake: Path, source: Path, *, say: Say) -> Story:
         raise DemoStopped(f"{source} is missing: put the Handbook's transactions.parquet there, or leave DATA out")
     say("importing the benchmark")
     import_transactions("handbook", source, lake, label_delay_ms=7 * DAY, progress=lambda _done, _all: None)
-    last_day = sorted((lake / "transactions").iterdir())[-1]
+    last_day = max((lake / "transactions").iterdir())
     path = last_day / "part-0.parquet"
     log = pq.read_table(path)
     time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000

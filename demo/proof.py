@@ -1,4 +1,4 @@
-"""After the hour: is what was served what the log says, and how fresh was it?"""
+"""After the hour: whether what was served is what the log says, and how fresh it was."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -53,7 +53,8 @@ def result_table(found: Found, summary: dict[str, Any]) -> Table:
     )
     table.add_row(
         f"false positives at {cut.recall:.0%} catch",
-        f"{cut.ours:,} against {cut.baseline:,} of the frozen baseline: cut {cut.cut:.0%} {_interval(cut.low, cut.high)}",
+        f"{cut.ours:,} against {cut.baseline:,} of the frozen baseline: "
+        f"cut {cut.cut:.0%} {_interval(cut.low, cut.high)}",
     )
     table.add_row(
         "PR-AUC",

@@ -42,6 +42,7 @@ class Screen:
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         ) as progress:
             step = Step(progress, name)
             yield step

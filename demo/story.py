@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from demo.figures import Found, Shown
 from demo.history import Story, handbook, simulated
 from demo.learning import (
     WEEK_MS,
+    Compared,
     begin_apply,
     compare_with_baseline,
     compiled_plan,
@@ -29,13 +30,14 @@ from demo.places import Places
 from demo.processes import aws_endpoint, stop, valkey, wait_for_http
 from demo.proof import applied_rows, certify, compare_at_rest, event_freshness, join_the_lake
 from demo.replay import Answers, transactions_of
-from demo.screen import Screen
+from demo.screen import Screen, Step
 from fraud.features import CROSS_FEATURES, VELOCITY
 from fraud.record import records_of
 from fraud.transaction import Transaction
 from fraud.windows import HOUR
 from monitoring.decision_log import read_decisions
-from retraining.gate import LIMITS
+from monitoring.parity import Parity
+from retraining.gate import LIMITS, GateLimits
 from retraining.registry import Registry
 from retraining.weekly import Builder, WeekReport
 from training.dataset import TrainingSet, build_training_set
@@ -43,125 +45,194 @@ from training.labels import read_labels, settle_labels
 from training.profiles import write_profiles
 
 
-def play_story(
-    stack: ExitStack,
-    screen: Screen,
-    places: Places,
-    *,
-    data: str,
-    size: str,
-    seed: int,
-    source: Path,
-    replay_seconds: float,
-    started: float,
-) -> Found:
-    """Run every step and return what was found; ``stack`` stops the processes whatever happens."""
-    clock = _Clock()
+@dataclass(frozen=True)
+class Options:
+    """What a person asked for: data set, size and seed of the world, the benchmark's file, seconds of the replay."""
+
+    data: str
+    size: str
+    seed: int
+    source: Path
+    replay_seconds: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every part of the story needs: where, on which screen, for whom, and what stops the processes."""
+
+    stack: ExitStack
+    screen: Screen
+    places: Places
+    options: Options
+    clock: "Clock"
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """Show a step and note what it took."""
+        since = time.perf_counter()
+        with self.screen.step(name) as step:
+            yield step
+        self.clock.mark(name, since)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """After the training: the rows, the registry with its first champion, and how it compares."""
+
+    rows: TrainingSet
+    registry: Registry
+    read_plan: dict[str, Any]
+    limits: GateLimits
+    first: WeekReport
+    compared: Compared
+
+
+def play_story(stack: ExitStack, screen: Screen, places: Places, options: Options, *, started: float) -> Found:
+    """Run every part and return what was found; ``stack`` stops the processes whatever happens."""
+    stage = Stage(stack, screen, places, options, Clock())
     endpoint, address = stack.enter_context(aws_endpoint(places))
     redis_port = stack.enter_context(valkey())
-    environ = feature_environment(places, redis_port)
-    apply = begin_apply(places, environ)
-    stack.callback(stop, apply)
-    with screen.step("Generate the history") as step:
-        if data == "handbook":
-            story = handbook(places.lake, source, say=step.say)
-        else:
-            story = simulated(places.lake, size=size, seed=seed, say=step.say)
-        manifest = json.loads((places.lake / "manifest.json").read_text())
-        step.note = f"{manifest['rows']:,} transactions, {manifest['frauds']:,} frauds, {manifest['days']} days"
-    clock.mark("history")
-    with screen.step("Apply the feature repository") as step:
-        store = open_feature_store(apply, environ, places)
-        step.note = "feast apply"
-    clock.mark("apply")
-    with screen.step("Backfill the nightly profiles") as step:
-        report = write_profiles(places.lake, progress=step.advance)
-        step.note = f"{report.card_rows:,} card rows, {report.merchant_rows:,} merchant rows"
-    clock.mark("profiles")
-    with screen.step("Materialize the online store") as step:
-        materialize(store, story)
-        step.note = "feast materialize, states from the log"
-    clock.mark("materialize")
-    registry, limits = Registry(places.models), replace(LIMITS, recall=story.recall)
-    read_plan = compiled_plan(store)
-    first_at = story.live_start_ms - story.evaluate_days * WEEK_MS // 7
-    with screen.step("Point-in-time training set") as step:
-        rows = build_training_set(
-            store, places.lake, start_ms=story.plan.edges(first_at)[0], end_ms=story.live_start_ms,
-            as_of_ms=first_at, progress=step.advance,
-        )  # fmt: skip
-        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, through get_historical_features"
-    clock.mark("training set")
-    build = _from_held(rows, places.lake)
-    with screen.step("Train the first champion") as step:
-        first = train(build, registry, story, as_of_ms=first_at, read_plan=read_plan, limits=limits)
-        if not first.promoted:
-            raise DemoStopped(f"the first champion was refused: {'; '.join(first.verdict.reasons)}")
-        step.note = f"version {first.challenger}"
-    with screen.step("Compare with the frozen baseline") as step:
-        compared = compare_with_baseline(rows, registry, story, places, champion_at_ms=first_at)
-        step.note = f"false positives at {compared.cut.recall:.0%} catch: {compared.cut.cut:+.0%} fewer"
-    clock.mark("train and compare")
-    cloud = Cloud(address)
+    story, store = _prepare(stage, redis_port)
+    learned = _learn(stage, story, store)
     wait_for_http(endpoint, address)
+    cloud = Cloud(address)
     cloud.prepare()
     hour = transactions_of(story.live)
     live = stack.enter_context(live_processes(places, cloud, redis_port=redis_port, currency=hour[0].currency))
-    with screen.step("Play the live hour") as step:
-        answers = play(hour, live, cloud, seconds=replay_seconds, step=step)
-        step.note = f"{answers.requests:,} payments through HTTP and Kinesis, {answers.errors} errors"
-    with screen.step("Drain the stream") as step:
-        stream = drain(places, live, records=sum(1 for t in hour for _ in records_of(t)))
-        for prefix in ("changes/", "transactions/", "dead-letters/"):
-            cloud.fetch(prefix, places)
-        logged_rows = join_the_lake(places)
-        step.note = f"{stream['applied']:,} changes applied, {logged_rows:,} transactions in the offline log"
-    clock.mark("live hour")
-    with screen.step("Prove parity") as step:
-        logged = list(read_decisions(places.decisions))
-        parity = certify(store, logged, places, [t.transaction_id for t in hour])
-        at_rest = compare_at_rest(store, hour[-200:], as_of_ms=story.live_start_ms + 3 * HOUR)
-        step.note = f"{parity.compared:,} vectors, {parity.mismatched} mismatches"
-    clock.mark("parity")
-    with screen.step("Retrain: this week's iteration") as step:
-        second, swap = _retrain_live(build, registry, story, live, hour, read_plan)
-        step.note = _verdict_note(second)
-    with screen.step("Retrain: with a broken stream, to see it refused") as step:
-        blind = _from_held(_without_velocity(rows, before_ms=story.plan.edges(story.live_start_ms)[2]), places.lake)
-        third = train(blind, registry, story, as_of_ms=story.live_start_ms, read_plan=read_plan, limits=limits)
-        if third.promoted:
-            raise DemoStopped("the gate let a model without velocity pass; see the checks in models/history.jsonl")
-        step.note = _verdict_note(third)
-    clock.mark("retrain")
+    answers, stream = _play_hour(stage, cloud, live, hour)
+    parity, at_rest = _prove(stage, story, store, hour)
+    second, third, swap = _retrain(stage, story, learned, live, hour)
     types = dict(zip(story.live_truth["transaction_id"].to_pylist(), _types(story.live_truth), strict=True))
     return Found(
-        data=data,
+        data=options.data,
         answers=answers,
         outcomes=_outcomes(answers, types),
         freshness_ms=event_freshness(stream, places.stream / "changes"),
         stream=stream | {"applied_rows": len(applied_rows(places))},
         parity=parity,
         at_rest=at_rest,
-        compared=compared,
-        weeks=(("first champion", first), ("this week", second), ("broken stream", third)),
+        compared=learned.compared,
+        weeks=(("first champion", learned.first), ("this week", second), ("broken stream", third)),
         shown=_worth_showing(hour, answers, types),
         swap=swap,
         seconds=time.perf_counter() - started,
-        steps=clock.marks,
+        steps=stage.clock.marks,
     )
 
 
-class _Clock:
-    """Seconds that each part took."""
+def _prepare(stage: Stage, redis_port: int) -> tuple[Story, Any]:
+    """Make the history, apply the repository, backfill profiles and fill the online store."""
+    places, options = stage.places, stage.options
+    environ = feature_environment(places, redis_port)
+    apply = begin_apply(places, environ)
+    stage.stack.callback(stop, apply)
+    with stage.step("Generate the history") as step:
+        if options.data == "handbook":
+            story = handbook(places.lake, options.source, say=step.say)
+        else:
+            story = simulated(places.lake, size=options.size, seed=options.seed, say=step.say)
+        manifest = json.loads((places.lake / "manifest.json").read_text())
+        step.note = f"{manifest['rows']:,} transactions, {manifest['frauds']:,} frauds, {manifest['days']} days"
+    with stage.step("Apply the feature repository") as step:
+        store = open_feature_store(apply, environ, places)
+        step.note = "feast apply"
+    with stage.step("Backfill the nightly profiles") as step:
+        report = write_profiles(places.lake, progress=step.advance)
+        step.note = f"{report.card_rows:,} card rows, {report.merchant_rows:,} merchant rows"
+    with stage.step("Materialize the online store") as step:
+        materialize(store, story)
+        step.note = "feast materialize, states from the log"
+    return story, store
+
+
+def _learn(stage: Stage, story: Story, store: Any) -> Learned:
+    """Build the point-in-time training set, train the first champion and compare it with the frozen baseline."""
+    places = stage.places
+    registry, limits = Registry(places.models), replace(LIMITS, recall=story.recall)
+    read_plan = compiled_plan(store)
+    first_at = story.live_start_ms - story.evaluate_days * WEEK_MS // 7
+    with stage.step("Point-in-time training set") as step:
+        rows = build_training_set(
+            store,
+            places.lake,
+            start_ms=story.plan.edges(first_at)[0],
+            end_ms=story.live_start_ms,
+            as_of_ms=first_at,
+            progress=step.advance,
+        )
+        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, through get_historical_features"
+    with stage.step("Train the first champion") as step:
+        build = _from_held(rows, places.lake)
+        first = train(build, registry, story, as_of_ms=first_at, read_plan=read_plan, limits=limits)
+        if not first.promoted:
+            raise DemoStopped(f"the first champion was refused: {'; '.join(first.verdict.reasons)}")
+        step.note = f"version {first.challenger}"
+    with stage.step("Compare with the frozen baseline") as step:
+        compared = compare_with_baseline(rows, registry, story, places, champion_at_ms=first_at)
+        step.note = f"{compared.cut.cut:.0%} fewer false positives at {compared.cut.recall:.0%} catch"
+    return Learned(rows, registry, read_plan, limits, first, compared)
+
+
+def _play_hour(stage: Stage, cloud: Cloud, live: Live, hour: Sequence[Transaction]) -> tuple[Answers, dict[str, Any]]:
+    """Play the live hour, wait until the stream is drained, and bring home what the worker logged."""
+    with stage.step("Play the live hour") as step:
+        answers = play(hour, live, cloud, seconds=stage.options.replay_seconds, step=step)
+        step.note = f"{answers.requests:,} payments through HTTP and Kinesis, {answers.errors} errors"
+    with stage.step("Drain the stream") as step:
+        stream = drain(stage.places, live, records=sum(1 for t in hour for _ in records_of(t)))
+        for prefix in ("changes/", "transactions/", "dead-letters/"):
+            cloud.fetch(prefix, stage.places)
+        rows = join_the_lake(stage.places)
+        step.note = f"{stream['applied']:,} changes applied, {rows:,} transactions in the offline log"
+    return answers, stream
+
+
+def _prove(stage: Stage, story: Story, store: Any, hour: Sequence[Transaction]) -> tuple[Parity, dict[str, int]]:
+    """Compare every served vector with the log, and Feast online with Feast offline once all is quiet."""
+    with stage.step("Prove parity") as step:
+        logged = list(read_decisions(stage.places.decisions))
+        parity = certify(store, logged, stage.places, [t.transaction_id for t in hour])
+        at_rest = compare_at_rest(store, hour[-200:], as_of_ms=story.live_start_ms + 5 * HOUR)
+        step.note = f"{parity.compared:,} vectors, {parity.mismatched} mismatches"
+    return parity, at_rest
+
+
+def _retrain(
+    stage: Stage, story: Story, learned: Learned, live: Live, hour: Sequence[Transaction]
+) -> tuple[WeekReport, WeekReport, dict[str, Any]]:
+    """Run this week's iteration under traffic, and one that the gate has to refuse."""
+    now, lake = story.live_start_ms, stage.places.lake
+    with stage.step("Retrain: this week's iteration") as step:
+        build = _from_held(learned.rows, lake)
+        second = train(build, learned.registry, story, as_of_ms=now, read_plan=learned.read_plan, limits=learned.limits)
+        answers = keep_asking(hour[:400], live.port, seconds=4.0)
+        live.scorer.check()
+        step.note = _verdict_note(second)
+    with stage.step("Retrain: with a broken stream, to see it refused") as step:
+        blind = _without_velocity(learned.rows, before_ms=story.plan.edges(now)[2])
+        build = _from_held(blind, lake)
+        third = train(build, learned.registry, story, as_of_ms=now, read_plan=learned.read_plan, limits=learned.limits)
+        if third.promoted:
+            raise DemoStopped("the gate let a model without velocity pass; see the checks in models/history.jsonl")
+        step.note = _verdict_note(third)
+    swap = {
+        "requests": answers.requests,
+        "errors": answers.errors,
+        "versions": answers.versions,
+        "promoted": second.promoted,
+    }
+    return second, third, swap
+
+
+class Clock:
+    """Seconds that each step took."""
 
     def __init__(self) -> None:
-        self._last = time.perf_counter()
         self.marks: dict[str, float] = {}
 
-    def mark(self, name: str) -> None:
-        now = time.perf_counter()
-        self.marks[name] = now - self._last
-        self._last = now
+    def mark(self, name: str, since: float) -> None:
+        """Note that the step ``name``, begun at ``since``, is done."""
+        self.marks[name] = time.perf_counter() - since
 
 
 def _from_held(rows: TrainingSet, lake: Path) -> Builder:
@@ -191,22 +262,6 @@ def _without_velocity(rows: TrainingSet, *, before_ms: int) -> TrainingSet:
     columns = rows.columns(tuple(feature.name for feature in VELOCITY + CROSS_FEATURES))
     matrix[: rows.between(before_ms, before_ms + 1).start, columns] = np.nan
     return replace(rows, matrix=matrix)
-
-
-def _retrain_live(
-    build: Builder, registry: Registry, story: Story, live: Live, hour: Sequence[Transaction], read_plan: dict[str, Any]
-) -> tuple[WeekReport, dict[str, Any]]:
-    """Run this week's iteration under traffic; return its report and what the traffic saw of the swap."""
-    limits = replace(LIMITS, recall=story.recall)
-    report = train(build, registry, story, as_of_ms=story.live_start_ms, read_plan=read_plan, limits=limits)
-    answers = keep_asking(hour[:400], live.port, seconds=4.0)
-    live.scorer.check()
-    return report, {
-        "requests": answers.requests,
-        "errors": answers.errors,
-        "versions": answers.versions,
-        "promoted": report.promoted,
-    }
 
 
 def _verdict_note(report: WeekReport) -> str:
