@@ -1,4 +1,4 @@
-"""The streaming command line: ``work``, ``replay``, ``compact``."""
+"""The streaming command line: ``work``, ``replay``, ``compact``, ``apply``."""
 
 import json
 import os
@@ -19,9 +19,11 @@ from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColum
 from fraud.errors import TollgateError
 from fraud.settings import Settings, read_settings
 from streaming.applied import ChangeLog
+from streaming.batches import Collaborators
 from streaming.deadletters import DeadLetterFolder
+from streaming.feed import feed
 from streaming.folders import BucketFolder, DiskFolder, Folder
-from streaming.handler import Collaborators, wall_clock_ms, warm_up
+from streaming.handler import wall_clock_ms, warm_up
 from streaming.offline import TransactionLog, compact
 from streaming.replay import replay
 from streaming.states import RedisStates, connect
@@ -110,6 +112,20 @@ def compact_(
     with Console(stderr=True).status("merging landed transactions"):
         rows = compact(_folder(read_settings(os.environ), applied))
     _report({"rows": rows, "seconds": round(time.monotonic() - start, 3)}, as_json=as_json)
+
+
+@app.command(name="apply")
+def apply_(applied: Annotated[Path, typer.Option(help="Directory of the logs and dead letters.")]) -> None:
+    """Apply batches from standard input without Kinesis; one JSON line answers each (see streaming/feed.py)."""
+    settings = read_settings(os.environ)
+    folder = _folder(settings, applied)
+    log, transactions = ChangeLog(folder, applied / "journal"), TransactionLog(folder)
+    client = connect(settings)
+    states, letters = RedisStates(client, project=settings.project), DeadLetterFolder(folder)
+    with_ = Collaborators(states, letters, log, transactions, wall_clock_ms, settings.currency)
+    warm_up()
+    feed(sys.stdin.buffer, sys.stdout.buffer, with_, log, transactions)
+    client.close()
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from streaming.batches import BatchResult
 from streaming.folders import write_whole
-from streaming.handler import BatchResult
 
 METRICS: Final = "metrics.json"
 _LONGEST_MS: Final = 600_000

@@ -16,9 +16,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fraud.errors import StoreUnavailable, TollgateError
 from streaming.applied import ChangeLog
 from streaming.arrivals import Arrival, arrival_from_read
+from streaming.batches import Collaborators, apply_batch
 from streaming.deadletters import dead_letter
 from streaming.figures import Figures
-from streaming.handler import Collaborators, apply_batch
 from streaming.logs import log
 from streaming.mapping import BACKOFF_S, Interrupted, deliver_batch
 from streaming.offline import TransactionLog

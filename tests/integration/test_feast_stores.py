@@ -440,6 +440,17 @@ def test_materializing_twice_changes_nothing_and_today_replaces_yesterday(world:
     assert stored(world) == newer
 
 
+def test_only_entities_that_changed_since_the_start_are_materialized(world: World) -> None:
+    known = {report.transaction_id: report.known_ms for report in some_reports(world.payments, 20)}
+    newest: dict[str, int] = {}
+    for payment in world.payments:
+        last = max(payment.event_time_ms, known.get(payment.transaction_id, 0))
+        newest[payment.card_id] = max(newest.get(payment.card_id, 0), last)
+    middle = sorted(newest.values())[len(newest) // 2]
+    world.store.materialize(moment(middle), NOW, feature_views=["card_velocity"])
+    assert len(stored(world)) == sum(last >= middle for last in newest.values()) < len(newest)
+
+
 def test_a_pushed_state_is_read_at_once_and_a_smaller_revision_refused(world: World) -> None:
     payment = with_time(world.payments[-1], START_MS)
     one, _ = update("card", b"", transaction_change("card", payment))

@@ -23,9 +23,9 @@ from stores.layout import encode_value, entity_key
 from streaming import handler
 from streaming.applied import ChangeLog
 from streaming.arrivals import Arrival
+from streaming.batches import ATTEMPTS, BatchResult, Collaborators, apply_batch
 from streaming.deadletters import DeadLetterFolder
 from streaming.folders import DiskFolder
-from streaming.handler import BatchResult, Collaborators, apply_batch
 from streaming.offline import TransactionLog, compact
 from streaming.states import Held, RedisStates, Swap, connect
 from tests.support.emulators import aws_client, aws_environment, free_port, start_moto, start_valkey, valkey_client
@@ -247,7 +247,7 @@ def test_writer_that_always_loses_reports_its_first_record(client: "redis.Redis[
     position = next(i for i, a in enumerate(some) if a.partition_key == "card:c2")
     result = apply_batch(some, mine)
     assert (result.failed, result.error.code if result.error else "") == (position, "state_conflict")
-    assert result.conflicts == handler.ATTEMPTS
+    assert result.conflicts == ATTEMPTS
     assert bench.poison() == []  # it lies behind the failure and will be delivered again
 
 

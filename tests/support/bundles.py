@@ -44,20 +44,28 @@ def read_plan() -> ReadPlan:
     )
 
 
+def usual_size(feature: str) -> float:
+    """Return a size such as real values of the feature have, so that splits fall among them."""
+    if feature.startswith("amount_") or feature.endswith(("share", "foreign", "device")) or "_share_" in feature:
+        return 1.0
+    return 2000.0 if "amount" in feature or "category" in feature else 10.0
+
+
 @functools.cache
 def bundle_files(
     seed: int = 1,
     trees: int = 20,
     depth: int = 4,
-    review_at: float = 0.4,
-    decline_at: float = 0.6,
+    review_at: float = 0.5,
+    decline_at: float = 0.55,
     features: tuple[str, ...] = FEATURE_NAMES,
 ) -> dict[str, bytes]:
     """Return the files of a bundle; another seed is another model and another version."""
     rng = np.random.default_rng(seed)
-    table = rng.gamma(1.0, 20.0, (800, len(features)))
+    scale = np.array([usual_size(name) for name in features])
+    table = rng.gamma(1.0, 1.0, (800, len(features))) * scale
     table[rng.random(table.shape) < 0.1] = np.nan
-    risk = np.nan_to_num(table[:, : max(4, len(features) // 10)]).sum(axis=1) + rng.normal(0.0, 40.0, len(table))
+    risk = np.nan_to_num(table / scale)[:, ::5].sum(axis=1) + rng.normal(0.0, 2.0, len(table))
     matrix = xgb.DMatrix(table, label=(risk > np.median(risk)).astype(int))
     parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.2, "seed": seed, "nthread": 1}
     booster = xgb.train(parameters, matrix, trees)
@@ -75,6 +83,6 @@ def bundle_files(
     )
 
 
-def write_test_bundle(directory: Path, seed: int = 1, review_at: float = 0.4, decline_at: float = 0.6) -> Path:
+def write_test_bundle(directory: Path, seed: int = 1, review_at: float = 0.5, decline_at: float = 0.55) -> Path:
     """Write a bundle into a new directory."""
     return write_bundle(bundle_files(seed, review_at=review_at, decline_at=decline_at), directory)

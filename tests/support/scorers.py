@@ -68,7 +68,7 @@ def fill_states(client: "redis.Redis[bytes]", transactions: Iterable[Transaction
                 state, revision = states.get((entity, key), (b"", 0))
                 change = velocity.transaction_change(entity, transaction)
                 states[entity, key] = velocity.update(entity, state, change)[0], revision + 1
-    pipe = client.pipeline(transaction=False)
+    pipe: Any = client.pipeline(transaction=False)
     for (entity, key), (state, revision) in states.items():
         fields = state_fields(state_view(entity), state, revision, velocity.newest_time_ms(entity, state))
         pipe.execute_command("HSET", entity_key(f"{entity}_id", key, PROJECT), *fields)
@@ -81,7 +81,7 @@ def fill_profile(
     """Write the batch profile of one entity as materialised at a time."""
     view = f"{entity}_profile"
     fields = [*value_fields(view, values), timestamp_field(view), encode_timestamp(time_ms)]
-    pipe = client.pipeline(transaction=False)
+    pipe: Any = client.pipeline(transaction=False)
     pipe.execute_command("HSET", entity_key(f"{entity}_id", key, PROJECT), *fields)
     pipe.execute()
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from fraud.errors import StoreUnavailable
+from streaming.batches import BatchResult
 from streaming.figures import METRICS, Figures
-from streaming.handler import BatchResult
 
 
 def test_percentiles_are_those_of_the_lags(tmp_path: Path) -> None:

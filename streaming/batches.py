@@ -1,0 +1,243 @@
+"""The stream's one step: a batch of arrivals in, state changes out.
+
+Stop at the first failure: whatever could not be applied is reported by the position of its first arrival, and Kinesis
+delivers everything from there again. That is harmless, because a repeat changes nothing. Poison blocks nobody: it is
+kept whole and the batch goes on.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+
+from fraud import ring, velocity
+from fraud.errors import InvalidState, InvalidTransaction, StateConflict, StoreUnavailable, TollgateError
+from fraud.record import Record
+from fraud.transaction import Transaction
+from fraud.velocity import Changes
+from streaming.applied import AppliedLog, Change
+from streaming.arrivals import Arrival, read_arrival
+from streaming.deadletters import DeadLetter, DeadLetterSink, dead_letter
+from streaming.states import Held, Key, States, Swap
+
+ATTEMPTS: Final = 8
+"""How often an entity that other writers change meanwhile is read and written again."""
+
+
+class Accepting(Protocol):
+    """Told about every accepted transaction, once or more."""
+
+    def accept(self, transactions: Iterable[tuple[Transaction, int]]) -> None:
+        """Take transactions with their arrival in epoch ms."""
+
+
+@dataclass(frozen=True)
+class Collaborators:
+    """What applying a batch needs.
+
+    Parameters
+    ----------
+    states
+        The online store.
+    dead_letters
+        Where poison goes.
+    applied
+        The log of what was applied.
+    transactions
+        The offline log.
+    clock_ms
+        Wall clock, epoch ms.
+    currency
+        The deployment's one currency.
+    """
+
+    states: States
+    dead_letters: DeadLetterSink
+    applied: AppliedLog
+    transactions: Accepting
+    clock_ms: Callable[[], int]
+    currency: str
+
+
+@dataclass
+class BatchResult:
+    """What became of a batch.
+
+    ``failed`` is the position of the first arrival that has to be delivered again, null when none has; ``error`` says
+    why. ``lags_ms`` holds arrival to visible for each effective change.
+    """
+
+    records: int
+    applied: int = 0
+    repeated: int = 0
+    dead_lettered: int = 0
+    conflicts: int = 0
+    failed: int | None = None
+    error: TollgateError | None = None
+    lags_ms: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The records of one entity in a batch, in order, with their positions in it."""
+
+    key: Key
+    positions: list[int]
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What applying a group to the state that was read comes to; no ``swap`` when nothing is new."""
+
+    group: _Group
+    swap: Swap | None
+    effective: list[Change]
+    repeats: list[Change]
+
+
+def apply_batch(arrivals: Sequence[Arrival], collaborators: Collaborators) -> BatchResult:
+    """Apply a batch: one round trip to read all touched entities, one to write them, more only on conflict.
+
+    Parameters
+    ----------
+    arrivals
+        Of one shard, in order.
+    collaborators
+        What it works with.
+
+    Returns
+    -------
+    BatchResult
+        With ``failed`` set when the store did not answer, or another writer won ``ATTEMPTS`` times.
+    """
+    result = BatchResult(len(arrivals))
+    letters: dict[int, DeadLetter] = {}
+    groups = _sort_out(arrivals, collaborators.currency, letters)
+    todo = groups
+    try:
+        for _ in range(ATTEMPTS):
+            if not todo:
+                break
+            todo = _attempt(todo, arrivals, collaborators, letters, result)
+        else:
+            if todo:
+                result.error = StateConflict(f"other writers changed {len(todo)} entities {ATTEMPTS} times over")
+    except StoreUnavailable as error:
+        result.error = error
+    if result.error is not None:
+        result.failed = min(group.positions[0] for group in todo)
+    _keep(letters, groups, arrivals, collaborators, result)
+    return result
+
+
+def _keep(
+    letters: Mapping[int, DeadLetter],
+    groups: Sequence[_Group],
+    arrivals: Sequence[Arrival],
+    collaborators: Collaborators,
+    result: BatchResult,
+) -> None:
+    """Keep the poison and the transactions that lie before the first failure."""
+    end = len(arrivals) if result.failed is None else result.failed
+    kept = sorted(position for position in letters if position < end)
+    if kept:
+        try:
+            collaborators.dead_letters.keep([letters[position] for position in kept])
+        except StoreUnavailable as error:
+            result.failed, result.error = kept[0], error
+            end = kept[0]
+        else:
+            result.dead_lettered = len(kept)
+    collaborators.transactions.accept(
+        (record.transaction, arrivals[position].arrival_ms)
+        for group in groups
+        if group.key[0] == "card"
+        for position, record in zip(group.positions, group.records, strict=True)
+        if position < end and record.transaction is not None
+    )
+
+
+def _sort_out(arrivals: Sequence[Arrival], currency: str, letters: dict[int, DeadLetter]) -> list[_Group]:
+    """Return the records per entity, in order; poison goes to ``letters``, by position."""
+    groups: dict[Key, _Group] = {}
+    for position, arrival in enumerate(arrivals):
+        try:
+            record = read_arrival(arrival, currency=currency)
+        except InvalidTransaction as error:
+            letters[position] = dead_letter(arrival, error)
+            continue
+        key = (record.entity, record.key)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(key, [], [])
+        group.positions.append(position)
+        group.records.append(record)
+    return list(groups.values())
+
+
+def _attempt(
+    groups: list[_Group],
+    arrivals: Sequence[Arrival],
+    collaborators: Collaborators,
+    letters: dict[int, DeadLetter],
+    result: BatchResult,
+) -> list[_Group]:
+    """Read, apply, write; return the groups that lost against another writer."""
+    held = collaborators.states.read([group.key for group in groups])
+    plans = []
+    for group, read in zip(groups, held, strict=True):
+        try:
+            plans.append(_plan(group, read, arrivals))
+        except InvalidState as error:
+            letters.update((place, dead_letter(arrivals[place], error)) for place in group.positions)
+    log_ = collaborators.applied
+    log_.intend([change for plan in plans for change in plan.effective])
+    swaps = [plan.swap for plan in plans if plan.swap is not None]
+    written = iter(collaborators.states.swap(swaps) if swaps else ())
+    visible_ms = collaborators.clock_ms()
+    lost = []
+    for plan in plans:
+        if plan.swap is not None and not next(written):
+            log_.withdraw(plan.effective)
+            lost.append(plan.group)
+            continue
+        log_.settle(plan.effective, visible_ms)
+        log_.recover(plan.repeats, visible_ms)
+        result.applied += len(plan.effective)
+        result.repeated += len(plan.repeats)
+        result.lags_ms += [visible_ms - change.arrival_ms for change in plan.effective]
+    result.conflicts += len(lost)
+    return lost
+
+
+def _plan(group: _Group, read: Held, arrivals: Sequence[Arrival]) -> _Plan:
+    entity, key = group.key
+    changes = [record.change() for record in group.records]
+    state, changed = velocity.update(
+        entity, read.state, np.frombuffer(bytearray().join(change.data for change in changes), ring.ENTRY)
+    )
+    if changed == 0 or changed == len(changes):
+        took = [changed > 0] * len(changes)
+    else:
+        took = _which(group, read.state, changes)
+    effective: list[Change] = []
+    repeats: list[Change] = []
+    for position, record, change, took_it in zip(group.positions, group.records, changes, took, strict=True):
+        revision = read.revision + len(effective) + took_it
+        time_ms = int(change["time"][0])
+        arrival_ms = arrivals[position].arrival_ms
+        row = Change(entity, key, revision, record.kind, record.transaction_id, time_ms, arrival_ms)
+        (effective if took_it else repeats).append(row)
+    swap = Swap(group.key, read, state, read.revision + changed) if changed else None
+    return _Plan(group, swap, effective, repeats)
+
+
+def _which(group: _Group, state: bytes, changes: Sequence[Changes]) -> list[bool]:
+    """Return which changes of a group change anything, one after the other."""
+    took = []
+    for change in changes:
+        state, changed = velocity.update(group.key[0], state, change)
+        took.append(changed > 0)
+    return took
