@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fraud import velocity
 from fraud.hashing import hash32
+from fraud.states import looks_like_state
 from fraud.transaction import CHANNELS, Transaction
 from fraud.velocity import FloatArray, Question
 from fraud.windows import DAY, ENTITIES, HOUR, VELOCITY_FEATURES, Entity
@@ -271,7 +272,7 @@ def typed_columns(features: Sequence[Feature], table: FloatArray) -> dict[str, l
 def _state(value: Any) -> bytes:
     """Feast tries a view on random bytes when it is applied, and gives null for an unseen entity."""
     held = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
-    return held if held[:1] == bytes([velocity.VERSION]) else b""
+    return held if looks_like_state(held) else b""
 
 
 def _text(value: Any) -> str:

@@ -4,9 +4,12 @@ FNV-1a over the UTF-8 bytes, finished with the MurmurHash3 mixer so that the low
 are content hashes for deduplication and distinct counts, not security.
 """
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from fraud.kernels import kernel
 
 U64Array = npt.NDArray[np.uint64]
 
@@ -17,7 +20,7 @@ _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _SHIFT = np.uint64(33)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_slice(data: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     h = _FNV_OFFSET
     for i in range(start, stop):
@@ -30,7 +33,7 @@ def _hash_slice(data: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64
     return h
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hash_slices(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> U64Array:
     """Return the hash of each slice ``data[offsets[i]:offsets[i + 1]]``, shape ``(len(offsets) - 1,)``."""
     out = np.empty(len(offsets) - 1, np.uint64)
@@ -39,6 +42,7 @@ def hash_slices(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> 
     return out
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def hash64(identifier: str) -> int:
     """Return the 64-bit hash of one identifier.
 

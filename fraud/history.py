@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from fraud import ring, tiles
+from fraud.kernels import kernel
 from fraud.velocity import POSITIONS, TABLE_LENGTH, Changes, FloatArray, state_from_history
 from fraud.windows import KINDS, SMALL_AMOUNT_MINOR, Entity
 
@@ -110,13 +110,13 @@ def read_history(history: History, asked: Questions) -> FloatArray:
     else:
         times = np.ascontiguousarray(history.changes["time"])
         _read_tiles(
-            times, _prefixes(history.changes), history.starts, asked.key, asked.as_of_ms, positions,
+            times, _prefixes(history), history.starts, asked.key, asked.as_of_ms, positions,
             TABLE_LENGTH[entity], out,
         )  # fmt: skip
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _read_rings(
     changes: Changes,
     starts: IntArray,
@@ -139,14 +139,19 @@ def _read_rings(
             out[row, column] = table[positions[column]]
 
 
-def _prefixes(changes: Changes) -> IntArray:
+def _prefixes(history: History) -> IntArray:
+    changes = history.changes
     paid = (changes["flags"] & ring.REPORT) == 0
+    large = np.zeros(len(changes), np.int64)
+    times, amounts = (np.ascontiguousarray(changes[name]) for name in ("time", "amount"))
+    tiles.mark_large(times, amounts, paid, history.starts, large)
     columns = (
         paid,
         np.where(paid, changes["amount"], 0),
         paid & ((changes["flags"] & ring.DECLINED) != 0),
         paid & (changes["amount"] <= SMALL_AMOUNT_MINOR),
         ~paid,
+        large,
     )
     totals = np.zeros((len(changes) + 1, len(columns)), np.int64)
     for index, column in enumerate(columns):
@@ -154,7 +159,7 @@ def _prefixes(changes: Changes) -> IntArray:
     return totals
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _read_tiles(
     times: IntArray,
     prefixes: IntArray,

@@ -1,7 +1,7 @@
 """The ring: an entity's recent transactions, whole, sorted by (time, id).
 
-Layout, version 1, little endian: ``version u8, kind u8, unused u16, length u32``, then ``length`` entries of 44 bytes
-(:data:`ENTRY`). A card with 20 transactions in 30 days costs 888 bytes; the bound is ``RING_KEEP`` entries, 14 kB.
+An entry (:data:`ENTRY`) has 44 bytes; :mod:`fraud.states` has the layout of the whole. A card with 20 transactions in 30
+days costs 888 bytes; the bound is ``RING_KEEP`` entries, 14 kB.
 Equal histories give equal bytes, whatever order, lateness or repetition they arrived in, as long as no more than
 ``RING_KEEP`` entries lie within the horizon.
 """
@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from fraud.kernels import kernel
 from fraud.windows import (
     DAY,
+    LARGE_TIMES,
     LONGEST_MS,
     RING_KEEP,
     RING_READ,
@@ -63,7 +64,7 @@ def new_scratch() -> npt.NDArray[np.int64]:
     return np.zeros(4 * _BUCKETS + _COUNTRIES + 1, np.int64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _first_seen(scratch: npt.NDArray[np.int64], base: int, value: np.int64, stamp: int) -> bool:
     """Note ``value`` in the hash table at ``base``; return whether this stamp had not seen it."""
     slot = (value * 2654435761) % _BUCKETS
@@ -76,7 +77,7 @@ def _first_seen(scratch: npt.NDArray[np.int64], base: int, value: np.int64, stam
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distance_km(latitude_a: int, longitude_a: int, latitude_b: int, longitude_b: int) -> float:
     """Return the great-circle distance of two places given in 1e-5 degrees (haversine, mean Earth radius)."""
     phi_a = latitude_a * _RADIANS
@@ -87,7 +88,7 @@ def distance_km(latitude_a: int, longitude_a: int, latitude_b: int, longitude_b:
     return 2.0 * _RADIUS_KM * math.asin(math.sqrt(min(1.0, h)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _close_window(table: FloatArray, window: int, whole: npt.NDArray[np.int64], squares: float) -> None:
     first = window * _COLUMNS
     count = whole[0]
@@ -100,7 +101,29 @@ def _close_window(table: FloatArray, window: int, whole: npt.NDArray[np.int64], 
         table[first + 2 + column] = whole[column]
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _count_large(
+    entries: Entries, newest: int, oldest: int, as_of: int, bound: float, count: int, table: FloatArray
+) -> None:
+    """Fill the last column: per window, how many amounts times ``count`` exceed ``bound``, the scaled 30-day sum."""
+    large = 0
+    window = 0
+    for index in range(newest, oldest - 1, -1):
+        entry = entries[index]
+        age = as_of - entry["time"]
+        while window < len(_LENGTHS) and age > _LENGTHS[window]:
+            table[window * _COLUMNS + _COLUMNS - 1] = large
+            window += 1
+        if window == len(_LENGTHS):
+            break
+        if not entry["flags"] & REPORT and np.float64(entry["amount"]) * count > bound:
+            large += 1
+    while window < len(_LENGTHS):
+        table[window * _COLUMNS + _COLUMNS - 1] = large
+        window += 1
+
+
+@kernel
 def read_entries(
     entries: Entries,
     start: int,
@@ -184,6 +207,7 @@ def read_entries(
     while window < len(_LENGTHS):
         _close_window(table, window, whole, squares)
         window += 1
+    _count_large(entries, newest, oldest, as_of, LARGE_TIMES * whole[1], whole[0], table)
     first = len(_LENGTHS) * _COLUMNS
     table[first] = (as_of - entries[previous]["time"]) / 1000.0 if previous >= 0 else np.nan
     table[first + 1] = known
@@ -196,7 +220,7 @@ def read_entries(
         table[first + 3] = kilometres / (max(1, as_of - entry["time"]) / 3_600_000.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def insert_entry(entries: Entries, length: int, entry: Entries) -> int:
     """Put the one record of ``entry`` in its place in ``entries[:length]``; return the new length, or -1 for no change.
 
@@ -226,7 +250,7 @@ def insert_entry(entries: Entries, length: int, entry: Entries) -> int:
     return length + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_kept(entries: Entries, length: int) -> int:
     """Return the index of the oldest entry that the horizon and the bound keep."""
     first = max(0, length - RING_KEEP)

@@ -6,7 +6,7 @@ so that what is simulated is what is deployed. Values only: nothing here calls a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -193,6 +193,11 @@ class ScalingPlan:
         """
         local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(self.timezone))
         return max([self.limits.min_instances, *(peak.min_instances for peak in self._peaks() if peak.covers(local))])
+
+    def of_size(self, instances: int) -> "ScalingPlan":
+        """Return the same policies for a small fleet without peaks, that may double."""
+        limits = replace(self.limits, min_instances=instances, max_instances=2 * instances)
+        return replace(self, limits=limits, monthly=(), promotions=())
 
     def _peaks(self) -> "tuple[MonthlyPeak | Promotion, ...]":
         return (*self.monthly, *self.promotions)

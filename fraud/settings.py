@@ -39,8 +39,10 @@ class Settings:
         The one currency of this deployment, ISO 4217.
     project
         Feast project; part of every online key.
+    online_store
+        ``redis`` or ``dynamodb``: where the stream keeps states.
     redis_host, redis_port, redis_password
-        The online store.
+        The online store, when it is Redis.
     region, aws_endpoint
         AWS region; another endpoint than Amazon's, for an emulator on loopback.
     stream, bucket
@@ -60,6 +62,7 @@ class Settings:
     environment: str = "local"
     currency: str = "EUR"
     project: str = "fraud"
+    online_store: str = "redis"
     redis_host: str = "127.0.0.1"
     redis_port: int = _bounded(6379, 1, 65535)
     redis_password: Secret = field(default_factory=Secret)
@@ -81,7 +84,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises
     ------
     InvalidSetting
-        An unknown name, a number that is none or out of bounds, or an unknown environment.
+        An unknown name, a number that is none or out of bounds, or an unknown environment or online store.
 
     Examples
     --------
@@ -103,6 +106,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     settings = Settings(**values)
     if settings.environment not in ("local", "aws"):
         raise InvalidSetting(f"{PREFIX}ENVIRONMENT={settings.environment!r} is neither 'local' nor 'aws'")
+    if settings.online_store not in ("redis", "dynamodb"):
+        raise InvalidSetting(f"{PREFIX}ONLINE_STORE={settings.online_store!r} is neither 'redis' nor 'dynamodb'")
     code = settings.currency
     if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
         raise InvalidSetting(f"{PREFIX}CURRENCY={code!r} is no ISO 4217 code such as 'EUR'")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from fraud.kernels import kernel
 from fraud.trees import Float32Array, Forest, Int32Array, expand
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def explain_with(forest: Forest) -> Explainer:
     return Explainer(forest, share, edge, earlier, (x + 1.0) / 2.0, w / 2.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _edges(
     feature: Int32Array, left: Int32Array, cover: FloatArray, width: int
 ) -> tuple[FloatArray, Int32Array, Int32Array]:
@@ -96,7 +96,7 @@ def attributions(explainer: Explainer, row: FloatArray) -> FloatArray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _attribute(
     inputs: Float32Array,
     feature: Int32Array,

@@ -1,9 +1,8 @@
 """Tiles: a busy entity's transactions, summed per bucket, behind a small ring of pending ones.
 
-Layout, version 1, little endian: ``version u8, kind u8, pending u16, watermark i64, tiles u16 x 6, unused u32``, then
-the pending transactions (:data:`PENDING`, 32 bytes) sorted by (time, id), then the tiles (:data:`TILE`, 28 bytes) of
-each window's resolution, oldest first. At most 122 tiles are live, so a state is bounded by 20 kB; a merchant of four
-transactions a day needs about 2 kB.
+A state holds the pending (:data:`PENDING`, 32 bytes) sorted by (time, id) and, oldest first, the tiles (:data:`TILE`,
+32 bytes) of each window's resolution; :mod:`fraud.states` has the bytes. At most some 130 tiles are live, so a state is
+bounded by 21 kB; a merchant of four transactions a day needs about 2 kB.
 
 A transaction waits among the pending until it is ``LATENESS_MS`` older than the newest or the pending are more than
 ``PENDING_KEEP``; then it is folded and forgotten. Below the watermark nothing is taken any more: that is what makes a
@@ -12,10 +11,10 @@ redelivery harmless after the ids have left, and what bounds how late a transact
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from fraud.kernels import kernel
 from fraud.ring import DECLINED, REPORT, Entries, FloatArray
-from fraud.windows import SMALL_AMOUNT_MINOR, TILE_STATISTICS, WINDOWS
+from fraud.windows import LARGE_AFTER, LARGE_TIMES, SMALL_AMOUNT_MINOR, TILE_STATISTICS, WINDOWS
 
 LATENESS_MS = 60_000
 """A transaction this much older than its entity's newest is still taken, if the pending have room for it."""
@@ -24,7 +23,15 @@ PENDING_KEEP = 512
 
 PENDING = np.dtype([("time", "<i8"), ("id", "<u8"), ("amount", "<i8"), ("flags", "<u4"), ("unused", "<u4")])
 TILE = np.dtype(
-    [("bucket", "<u4"), ("count", "<u4"), ("sum", "<i8"), ("declined", "<u4"), ("small", "<u4"), ("report", "<u4")]
+    [
+        ("bucket", "<u4"),
+        ("count", "<u4"),
+        ("sum", "<i8"),
+        ("declined", "<u4"),
+        ("small", "<u4"),
+        ("report", "<u4"),
+        ("large", "<u4"),
+    ]
 )
 TILE_TABLE = len(WINDOWS) * len(TILE_STATISTICS)
 """Length of the flat table that one read fills."""
@@ -34,13 +41,36 @@ TILES = np.array([window.tile_ms for window in WINDOWS], np.int64)
 ROOM = int(max((LENGTHS + LATENESS_MS) // TILES)) + 3
 """Tiles a resolution may hold while it is being updated."""
 
+MONTH = len(WINDOWS) - 1
+"""The window whose mean says what is usual at a merchant."""
+
 _COLUMNS = len(TILE_STATISTICS)
+_TOTALS = 6  # count, sum, declined, small, report, large
 Tiles = npt.NDArray[np.void]
 IntArray = npt.NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
-def _fold(pending: Entries, tiles: Tiles, counts: IntArray) -> None:
+@kernel
+def is_large(amount: int, count: int, total: int) -> bool:
+    """Return whether an amount is unusually large where ``count`` transactions in 30 days came to ``total``."""
+    return bool(count >= LARGE_AFTER and np.float64(amount) * count > LARGE_TIMES * np.float64(total))
+
+
+@kernel
+def _month(row: Tiles, length: int, time: int) -> tuple[int, int]:
+    """Return count and sum of the folded transactions in the 30 days before ``time``; none folded is later."""
+    oldest = (time - LENGTHS[MONTH]) // TILES[MONTH]
+    count = 0
+    total = 0
+    for index in range(length):
+        if row[index]["bucket"] >= oldest:
+            count += row[index]["count"]
+            total += row[index]["sum"]
+    return count, total
+
+
+@kernel
+def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None:
     """Add the one transaction in ``pending`` to the tile of each resolution; drop tiles no window can reach."""
     item = pending[0]
     for window in range(len(TILES)):
@@ -59,6 +89,7 @@ def _fold(pending: Entries, tiles: Tiles, counts: IntArray) -> None:
             row[place]["declined"] = 0
             row[place]["small"] = 0
             row[place]["report"] = 0
+            row[place]["large"] = 0
             length += 1
             place += 1
         tile = row[place - 1]
@@ -69,6 +100,7 @@ def _fold(pending: Entries, tiles: Tiles, counts: IntArray) -> None:
             tile["sum"] += item["amount"]
             tile["declined"] += np.uint32(item["flags"] & DECLINED)
             tile["small"] += np.uint32(item["amount"] <= SMALL_AMOUNT_MINOR)
+            tile["large"] += np.uint32(large)
         oldest = (row[length - 1]["bucket"] * TILES[window] - LENGTHS[window] - LATENESS_MS) // TILES[window]
         first = 0
         while first < length and row[first]["bucket"] < oldest:
@@ -80,7 +112,7 @@ def _fold(pending: Entries, tiles: Tiles, counts: IntArray) -> None:
         counts[window] = length
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apply_pending(
     pending: Entries, length: int, watermark: int, item: Entries, tiles: Tiles, counts: IntArray
 ) -> tuple[int, int, bool]:
@@ -108,22 +140,28 @@ def apply_pending(
     length += 1
     limit = pending[length - 1]["time"] - LATENESS_MS
     folded = 0
+    count = 0
+    total = 0
     while folded < length and (
         pending[folded]["time"] < limit
         or length - folded > PENDING_KEEP
         or (pending[folded]["time"] < watermark)  # whole milliseconds fold together
     ):
-        watermark = max(watermark, pending[folded]["time"] + 1)
-        _fold(pending[folded : folded + 1], tiles, counts)
+        time = pending[folded]["time"]
+        if time >= watermark:  # the first of its millisecond: its equals do not count each other
+            count, total = _month(tiles[MONTH], counts[MONTH], time)
+        watermark = max(watermark, time + 1)
+        _fold(pending[folded : folded + 1], is_large(pending[folded]["amount"], count, total), tiles, counts)
         folded += 1
     for index in range(folded, length):
         pending[index - folded] = pending[index]
     return length - folded, watermark, True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _close_window(table: FloatArray, window: int, whole: IntArray) -> None:
     count, total, declined, small, report = whole[0], whole[1], whole[2], whole[3], whole[4]
+    large = whole[5]
     first = window * _COLUMNS
     table[first] = count
     table[first + 1] = total
@@ -133,13 +171,38 @@ def _close_window(table: FloatArray, window: int, whole: IntArray) -> None:
     table[first + 5] = small / count if count > 0 else np.nan
     table[first + 6] = report
     table[first + 7] = report / count if count > 0 else np.nan
+    table[first + 8] = large / count if count > 0 else np.nan
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _pending_large(pending: Entries, tiles: Tiles, counts: IntArray) -> npt.NDArray[np.bool_]:
+    """Return which of the pending are unusually large, each as of its own time; they lie well within 30 days."""
+    large = np.zeros(len(pending), np.bool_)
+    start = counts[:MONTH].sum()
+    row = tiles[start : start + counts[MONTH]]
+    held = 0
+    paid = 0
+    count = 0
+    total = 0
+    for index in range(len(pending)):
+        item = pending[index]
+        if index == 0 or item["time"] != pending[index - 1]["time"]:
+            count, total = _month(row, len(row), item["time"])
+            count += held
+            total += paid
+        if not item["flags"] & REPORT:
+            large[index] = is_large(item["amount"], count, total)
+            held += 1
+            paid += item["amount"]
+    return large
+
+
+@kernel
 def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, table: FloatArray) -> None:
     """Fill ``table``, shape ``(TILE_TABLE,)``, from a state: flat ``tiles``, ``counts`` of them per resolution."""
+    large = _pending_large(pending, tiles, counts)
     start = 0
-    whole = np.empty(5, np.int64)
+    whole = np.empty(_TOTALS, np.int64)
     for window in range(len(TILES)):
         oldest = (as_of - LENGTHS[window]) // TILES[window]
         newest = (as_of - 1) // TILES[window]
@@ -152,6 +215,7 @@ def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, tab
                 whole[2] += tile["declined"]
                 whole[3] += tile["small"]
                 whole[4] += tile["report"]
+                whole[5] += tile["large"]
         start += counts[window]
         floor = oldest * TILES[window]
         for index in range(len(pending)):
@@ -164,22 +228,53 @@ def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, tab
                     whole[1] += item["amount"]
                     whole[2] += item["flags"] & DECLINED
                     whole[3] += item["amount"] <= SMALL_AMOUNT_MINOR
+                    whole[5] += large[index]
         _close_window(table, window, whole)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def read_prefixes(
     times: IntArray, prefixes: npt.NDArray[np.int64], start: int, stop: int, as_of: int, table: FloatArray
 ) -> None:
     """Fill ``table`` from the sorted log of one entity: the offline twin of :func:`read_tiles`.
 
-    ``prefixes``, shape ``(rows + 1, 5)``, are running totals (count, sum, declined, small, report) before each row.
+    ``prefixes``, shape ``(rows + 1, 6)``, are running totals (count, sum, declined, small, report, large) before each
+    row.
     """
     high = start + np.searchsorted(times[start:stop], as_of)
-    whole = np.empty(5, np.int64)
+    whole = np.empty(_TOTALS, np.int64)
     for window in range(len(TILES)):
         floor = ((as_of - LENGTHS[window]) // TILES[window]) * TILES[window]
         low = start + np.searchsorted(times[start:high], floor)
-        for column in range(5):
+        for column in range(_TOTALS):
             whole[column] = prefixes[high, column] - prefixes[low, column]
         _close_window(table, window, whole)
+
+
+@kernel
+def mark_large(
+    times: IntArray, amounts: IntArray, paid: npt.NDArray[np.bool_], starts: IntArray, out: IntArray
+) -> None:
+    """Fill ``out`` with 1 where a row of the sorted log is unusually large at its merchant: the twin of folding.
+
+    ``starts`` bounds each key's rows; ``paid`` is false for fraud reports.
+    """
+    for key in range(len(starts) - 1):
+        low = starts[key]
+        count = 0
+        total = 0
+        group = starts[key]
+        for row in range(starts[key], starts[key + 1]):
+            if times[row] != times[group]:
+                for earlier in range(group, row):
+                    if paid[earlier]:
+                        count += 1
+                        total += amounts[earlier]
+                group = row
+            floor = ((times[row] - LENGTHS[MONTH]) // TILES[MONTH]) * TILES[MONTH]
+            while low < group and times[low] < floor:
+                if paid[low]:
+                    count -= 1
+                    total -= amounts[low]
+                low += 1
+            out[row] = paid[row] and is_large(amounts[row], count, total)

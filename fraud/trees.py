@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from fraud.errors import CorruptBundle
+from fraud.kernels import kernel
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -81,7 +81,7 @@ def parse_forest(model_json: bytes) -> Forest:
         raise CorruptBundle(f"model is not an XGBoost JSON model: {error!r}") from None
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _base_margin(base: np.float32) -> np.float32:
     """Return the log-odds of ``base`` by the C library's float32 logarithm, as XGBoost does; NumPy's differs."""
     return np.float32(-math.log(np.float32(1.0) / base - np.float32(1.0)))
@@ -123,6 +123,8 @@ def _flatten(trees: list[dict[str, list[float]]], width: int, base_margin: np.fl
             default = width if tree["default_left"][node] else 0
             feature.append(2 * width if leaf else int(tree["split_indices"][node]) + default)
             left.append(first + position if leaf else first + place[int(lefts[node])])
+    if None in value or None in threshold or None in cover:
+        raise CorruptBundle("a number of a tree is null")
     return Forest(
         np.array(feature, np.int32),
         np.array(threshold, np.float32),
@@ -136,7 +138,7 @@ def _flatten(trees: list[dict[str, list[float]]], width: int, base_margin: np.fl
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def expand(row: FloatArray, inputs: Float32Array) -> None:
     """Write float32 ``row`` twice into ``inputs``, shape ``(2 * width + 1,)``: missing as +inf, then as -inf."""
     width = len(row)
@@ -148,7 +150,7 @@ def expand(row: FloatArray, inputs: Float32Array) -> None:
     inputs[2 * width] = np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _walk(
     inputs: Float32Array,
     feature: Int32Array,

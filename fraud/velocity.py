@@ -5,25 +5,19 @@ The one algebra of the stream, the backfill, the scorer and the tests. A state i
 themselves, and sees only what lies strictly before it. A repeat changes nothing.
 """
 
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from fraud import ring, tiles
-from fraud.errors import InvalidState
 from fraud.hashing import hash32, hash64
+from fraud.kernels import kernel
+from fraud.states import pack_ring, pack_tiles, unpack_ring, unpack_tiles
 from fraud.transaction import Transaction
 from fraud.windows import ENTITIES, KINDS, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
-
-VERSION: Final = 1
-_KIND_BYTE: Final = {"ring": 1, "tiles": 2}
-_RING_HEADER: Final = struct.Struct("<BBHI")
-_TILE_HEADER: Final = struct.Struct("<BBHq6HI")
 
 FloatArray = npt.NDArray[np.float64]
 Changes = npt.NDArray[np.void]
@@ -138,18 +132,17 @@ def update(entity: Entity, state: bytes, changes: Changes) -> tuple[bytes, int]:
 
 
 def _update_ring(state: bytes, changes: Changes) -> tuple[bytes, int]:
-    kept = _ring_entries(state)
+    kept = unpack_ring(state)
     room = np.zeros(RING_KEEP + 1, ring.ENTRY)
     room[: len(kept)] = kept
     length, changed = _insert_all(room, len(kept), changes)
     if not changed:
         return state, 0
-    header = _RING_HEADER.pack(VERSION, _KIND_BYTE["ring"], 0, length)
-    return header + room[:length].tobytes(), changed
+    return pack_ring(room[:length]), changed
 
 
 def _update_tiles(state: bytes, changes: Changes) -> tuple[bytes, int]:
-    pending, watermark, flat, counts = _tile_parts(state)
+    pending, watermark, flat, counts = unpack_tiles(state)
     room = np.zeros(tiles.PENDING_KEEP + 1, tiles.PENDING)
     room[: len(pending)] = pending
     grid = np.zeros((len(WINDOWS), tiles.ROOM), tiles.TILE)
@@ -160,9 +153,7 @@ def _update_tiles(state: bytes, changes: Changes) -> tuple[bytes, int]:
     length, watermark, changed = _apply_all(room, len(pending), watermark, _as_pending(changes), grid, counts)
     if not changed:
         return state, 0
-    header = _TILE_HEADER.pack(VERSION, _KIND_BYTE["tiles"], length, watermark, *counts.tolist(), 0)
-    body = b"".join(grid[window, :count].tobytes() for window, count in enumerate(counts))
-    return header + room[:length].tobytes() + body, changed
+    return pack_tiles(room[:length], watermark, grid, counts), changed
 
 
 def _as_pending(changes: Changes) -> Changes:
@@ -172,7 +163,7 @@ def _as_pending(changes: Changes) -> Changes:
     return items
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _insert_all(room: Changes, length: int, changes: Changes) -> tuple[int, int]:
     changed = 0
     for index in range(len(changes)):
@@ -187,7 +178,7 @@ def _insert_all(room: Changes, length: int, changes: Changes) -> tuple[int, int]
     return length, changed
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _apply_all(
     room: Changes, length: int, watermark: int, items: Changes, grid: Changes, counts: npt.NDArray[np.int64]
 ) -> tuple[int, int, int]:
@@ -216,18 +207,18 @@ def read(entity: Entity, state: bytes, asked: Question, scratch: npt.NDArray[np.
     """
     table = np.empty(TABLE_LENGTH[entity])
     if KINDS[entity] == "ring":
-        entries = _ring_entries(state)
+        entries = unpack_ring(state)
         place = asked.latitude, asked.longitude
         ring.read_entries(entries, 0, len(entries), asked.as_of_ms, asked.party, *place, scratch, table)
     else:
-        pending, _, flat, counts = _tile_parts(state)
+        pending, _, flat, counts = unpack_tiles(state)
         tiles.read_tiles(pending, flat, counts, asked.as_of_ms, table)
     return table[POSITIONS[entity]]
 
 
 def newest_time_ms(entity: Entity, state: bytes) -> int:
     """Return the time of the newest change a state holds whole, epoch ms; 0 for an empty one."""
-    held = _ring_entries(state) if KINDS[entity] == "ring" else _tile_parts(state)[0]
+    held = unpack_ring(state) if KINDS[entity] == "ring" else unpack_tiles(state)[0]
     return int(held["time"][-1]) if len(held) else 0
 
 
@@ -239,36 +230,6 @@ def state_from_history(entity: Entity, changes: Changes) -> tuple[bytes, int]:
         state, _ = update(entity, b"", recent)
         return state, len(changes)
     return update(entity, b"", changes)
-
-
-def _ring_entries(state: bytes) -> Changes:
-    if not state:
-        return np.empty(0, ring.ENTRY)
-    if len(state) < _RING_HEADER.size:
-        raise InvalidState(f"a ring state of {len(state)} bytes has no header")
-    version, kind, _, length = _RING_HEADER.unpack_from(state)
-    if version != VERSION or kind != _KIND_BYTE["ring"]:
-        raise InvalidState(f"version {version} kind {kind} is not a ring of version {VERSION}")
-    if len(state) != _RING_HEADER.size + length * ring.ENTRY.itemsize:
-        raise InvalidState(f"a ring of {length} entries cannot have {len(state)} bytes")
-    return np.frombuffer(state, ring.ENTRY, length, _RING_HEADER.size)
-
-
-def _tile_parts(state: bytes) -> tuple[Changes, int, Changes, npt.NDArray[np.int64]]:
-    if not state:
-        none = np.empty(0, tiles.PENDING), np.empty(0, tiles.TILE)
-        return none[0], 0, none[1], np.zeros(len(WINDOWS), np.int64)
-    if len(state) < _TILE_HEADER.size:
-        raise InvalidState(f"a tile state of {len(state)} bytes has no header")
-    version, kind, held, watermark, *counts, _ = _TILE_HEADER.unpack_from(state)
-    if version != VERSION or kind != _KIND_BYTE["tiles"]:
-        raise InvalidState(f"version {version} kind {kind} is not tiles of version {VERSION}")
-    body = _TILE_HEADER.size + held * tiles.PENDING.itemsize
-    if len(state) != body + sum(counts) * tiles.TILE.itemsize:
-        raise InvalidState(f"{held} pending and {sum(counts)} tiles cannot have {len(state)} bytes")
-    pending = np.frombuffer(state, tiles.PENDING, held, _TILE_HEADER.size)
-    flat = np.frombuffer(state, tiles.TILE, sum(counts), body)
-    return pending, watermark, flat, np.array(counts, np.int64)
 
 
 def feature_names(entities: Iterable[Entity] = ENTITIES) -> Sequence[str]:

@@ -59,6 +59,13 @@ RING_KEEP: Final = 320
 SMALL_AMOUNT_MINOR: Final = 200
 """A card-testing-sized amount, in minor units."""
 
+LARGE_TIMES: Final = 3.0
+"""An amount more than this many times the 30-day mean is unusually large: of its card as it is read, of its merchant
+as it was when the transaction happened. An anomaly that needs no label."""
+
+LARGE_AFTER: Final = 20
+"""Transactions in 30 days before which a merchant has no usual amount, and nothing there is unusually large."""
+
 # Columns of the table that one read fills: one row per window, then the scalars of a ring.
 RING_STATISTICS: Final = (
     "transaction_count",
@@ -72,6 +79,7 @@ RING_STATISTICS: Final = (
     "declined_count",
     "small_count",
     "report_count",
+    "large_count",
 )
 RING_SCALARS: Final = ("previous_seconds", "party_known_30d", "distance_km", "speed_kmh")
 TILE_STATISTICS: Final = (
@@ -83,6 +91,7 @@ TILE_STATISTICS: Final = (
     "small_share",
     "report_count",
     "report_share",
+    "large_share",
 )
 _WHOLE: Final = frozenset(
     {
@@ -94,6 +103,7 @@ _WHOLE: Final = frozenset(
         "declined_count",
         "small_count",
         "report_count",
+        "large_count",
         "party_known_30d",
     }
 )
@@ -135,6 +145,7 @@ def _select(entity: Entity) -> dict[str, tuple[str, ...]]:
             "small_share": ("10m", "1h", "24h"),
             "report_count": ("24h", "7d", "30d"),
             "report_share": ("24h", "7d", "30d"),
+            "large_share": ("1h", "24h", "7d"),
         }
     return {
         "transaction_count": every,
@@ -148,6 +159,7 @@ def _select(entity: Entity) -> dict[str, tuple[str, ...]]:
         "declined_count": ("1h", "24h"),
         "small_count": ("1h", "24h"),
         "report_count": ("7d", "30d"),
+        "large_count": ("24h", "7d", "30d"),
     }
 
 

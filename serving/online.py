@@ -166,10 +166,12 @@ def _profiles(card: Reading, merchant: Reading) -> Profiles:
     home = card.values.get(HOME_COUNTRY)
     return Profiles(
         home if isinstance(home, str) and home else None,
-        tuple(_number(card.values.get(name)) for name in _CARD),
-        tuple(_number(merchant.values.get(name)) for name in _MERCHANT),
+        tuple([_number(card.values.get(name)) for name in _CARD]),
+        tuple([_number(merchant.values.get(name)) for name in _MERCHANT]),
     )
 
 
 def _number(value: Value) -> float:
+    if type(value) is float:
+        return value
     return float(value) if isinstance(value, int | float) else math.nan

@@ -1,6 +1,5 @@
 """Make logged decisions again: bit for bit by the bundle that made them, or under other thresholds."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,7 @@ class Rescored:
     unreadable: int = 0
     different: int = 0
     differences: list[str] = field(default_factory=list)
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: dict[str, int] = field(default_factory=dict)
 
 
 def read_log(directory: Path) -> Iterator[LoggedDecision | None]:
@@ -123,4 +122,5 @@ def _compare(logged: LoggedDecision, bundle: ModelBundle, policy: Policy | None,
         if len(found.differences) < 1000:
             found.differences.append(logged.decision_id)
     now = own if policy is None else policy.outcome(score, degraded=degraded)
-    found.outcomes[f"{logged.outcome} > {now}"] += 1
+    change = f"{logged.outcome} > {now}"
+    found.outcomes[change] = found.outcomes.get(change, 0) + 1

@@ -2,10 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fraud.windows import RING_READ, SMALL_AMOUNT_MINOR, WINDOWS
+from fraud.windows import LARGE_AFTER, RING_READ, SMALL_AMOUNT_MINOR, WINDOWS
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str,
     """Every statistic of every window of a ring, by filtering the whole history again for each."""
     unique = {(event.time_ms, event.name): event for event in events}
     before = sorted((e for e in unique.values() if e.time_ms < as_of_ms), key=lambda e: e.time_ms)[-RING_READ:]
+    usual = [e.amount for e in before if as_of_ms - WINDOWS[-1].length_ms <= e.time_ms and not e.report]
     out: dict[str, float] = {}
     for window in WINDOWS:
         inside = [e for e in before if as_of_ms - window.length_ms <= e.time_ms]
@@ -43,6 +44,7 @@ def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str,
             "declined_count": sum(e.declined for e in paid),
             "small_count": sum(a <= SMALL_AMOUNT_MINOR for a in amounts),
             "report_count": sum(e.report for e in inside),
+            "large_count": sum(a * len(usual) > 3 * sum(usual) for a in amounts),
         }
         out |= {f"{name}_{window.label}": float(value) for name, value in values.items()}
     month = [e for e in before if as_of_ms - WINDOWS[-1].length_ms <= e.time_ms and not e.report]
@@ -70,6 +72,15 @@ def tile_values(events: Sequence[Event], as_of_ms: int) -> dict[str, float]:
             "small_share": sum(e.amount <= SMALL_AMOUNT_MINOR for e in paid) / count if count else math.nan,
             "report_count": reports,
             "report_share": reports / count if count else math.nan,
+            "large_share": sum(_is_large(e, unique.values()) for e in paid) / count if count else math.nan,
         }
         out |= {f"{name}_{window.label}": float(value) for name, value in values.items()}
     return out
+
+
+def _is_large(event: Event, history: Iterable[Event]) -> bool:
+    """More than three times the merchant's mean over its last 30 aligned days, once it has 20 payments to compare."""
+    month = WINDOWS[-1]
+    floor = (event.time_ms - month.length_ms) // month.tile_ms * month.tile_ms
+    usual = [e.amount for e in history if floor <= e.time_ms < event.time_ms and not e.report]
+    return len(usual) >= LARGE_AFTER and event.amount * len(usual) > 3 * sum(usual)

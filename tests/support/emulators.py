@@ -52,7 +52,7 @@ def start_moto(port: int | None = None) -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=aws_environment())
     try:
-        _await_port(port, process)
+        await_port(port, process)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -86,7 +86,7 @@ def aws_client(service: str, endpoint: str) -> Iterator[Any]:
         client.close()
 
 
-def _await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+def await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -5,6 +5,7 @@ given, health-checked and asked through :meth:`Hosting.invoke`; ``UpdateModelPac
 Baking times are divided by ``hurry``.
 """
 
+import functools
 import os
 import random
 import signal
@@ -194,6 +195,7 @@ def _bake(backend: Any, guards: Sequence[str], wait_s: float) -> None:
         time.sleep(0.005)
 
 
+@functools.cache
 def _instance_types() -> frozenset[str]:
     client = boto3.client("sagemaker", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
     return frozenset(client.meta.service_model.shape_for("ProductionVariantInstanceType").enum)
@@ -210,7 +212,7 @@ def sagemaker_hosting(patch: pytest.MonkeyPatch, **options: Any) -> Iterator[Hos
     )
 
     def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, tags: Any) -> Any:
-        endpoint = create(self, endpoint_name, endpoint_config_name, tags)
+        endpoint: Any = create(self, endpoint_name, endpoint_config_name, tags)
         endpoint.data_capture_config = None  # moto's is not what AWS describes
         endpoint.endpoint_status = "Creating"
         hosting.start(hosting.create, self, endpoint)

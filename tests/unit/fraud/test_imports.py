@@ -7,7 +7,7 @@ import sys
 
 import fraud
 
-FOREIGN = {"boto3", "botocore", "feast", "pandas", "pyarrow", "redis", "scipy", "sklearn", "xgboost"}
+FOREIGN = {"boto3", "botocore", "feast", "pandas", "pyarrow", "redis", "sklearn", "xgboost"}
 OURS = {"demo", "monitoring", "retraining", "serving", "simulation", "stores", "streaming", "training"}
 
 

@@ -47,7 +47,7 @@ def test_nothing_set_gives_the_defaults_and_other_variables_are_not_ours() -> No
 
 
 def test_every_text_setting_is_taken_as_it_stands() -> None:
-    texts = {item.name for item in fields(Settings) if item.type is str} - {"environment", "currency"}
+    texts = {item.name for item in fields(Settings) if item.type is str} - {"environment", "online_store", "currency"}
     found = read_settings({PREFIX + name.upper(): f" {name}=1 " for name in texts})
     assert {name: getattr(found, name) for name in texts} == {name: f" {name}=1 " for name in texts}
     assert len(texts) == 9
@@ -83,6 +83,13 @@ def test_unknown_environment_is_refused(environment: str) -> None:
         read_settings({"TOLLGATE_ENVIRONMENT": environment})
 
 
+@pytest.mark.parametrize("name", ["", "Redis", "dynamo", "DynamoDB", "redis "])
+def test_unknown_online_store_is_refused(name: str) -> None:
+    assert read_settings({"TOLLGATE_ONLINE_STORE": "dynamodb"}).online_store == "dynamodb"
+    with pytest.raises(InvalidSetting, match="neither 'redis' nor 'dynamodb'"):
+        read_settings({"TOLLGATE_ONLINE_STORE": name})
+
+
 @pytest.mark.parametrize("currency", ["", "eur", "EURO", "E1R", "ÄÖÜ"])
 def test_currency_that_is_no_code_is_refused(currency: str) -> None:
     with pytest.raises(InvalidSetting, match="no ISO 4217 code"):
@@ -94,16 +101,7 @@ def test_secret_never_shows_itself() -> None:
     secret = found.redis_password
     assert secret == Secret("hunter2")
     assert secret.value == "hunter2"
-    shown = (
-        repr(found),
-        str(found),
-        repr(secret),
-        str(secret),
-        f"{secret}",
-        f"{found!r:>5}",
-        "{}".format(secret),
-        "%s" % secret,
-    )
+    shown = (repr(found), str(found), repr(secret), str(secret), f"{secret}", f"{secret!r}", f"{secret!s:>20}")
     assert not any("hunter2" in text for text in shown)
     assert str(Secret("hunter2")) == str(Secret("x")) == "********"
     assert str(Secret()) == ""

@@ -75,13 +75,13 @@ def test_explaining_twice_gives_the_same_bits() -> None:
 
 
 def test_input_that_no_tree_splits_on_has_no_share() -> None:
-    booster = fitted(3, 10, interaction_constraints="[[0, 1], [2]]")
-    used = {name for name in booster.get_score()}
+    booster = fitted(3, 10, interaction_constraints="[[0, 1], [0, 3]]")
+    used = set(booster.get_score())
     explainer = explain_with(parse_forest(bytes(booster.save_raw("json"))))
     found = np.stack([attributions(explainer, row) for row in sample(50, 53)])
     for column in range(WIDTH):
         assert (np.abs(found[:, column]).max() > 0.0) == (f"f{column}" in used)
-    assert used == {"f0", "f1", "f2"}
+    assert 0 < len(used) < WIDTH
 
 
 def test_trees_of_one_leaf_explain_nothing() -> None:

@@ -77,7 +77,7 @@ def test_margins_are_xgboosts_bits(rounds: int, depth: int) -> None:
     ],
     ids=str,
 )
-def test_margins_are_xgboosts_bits_however_it_was_trained(parameters: dict[str, object]) -> None:
+def test_margins_are_xgboosts_bits_however_it_was_trained(parameters: dict[str, Any]) -> None:
     assert_same_bits(fitted(10, **parameters), sample(400, seed=98))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud import history, ring, tiles, velocity
+from fraud import history, ring, states, tiles, velocity
 from fraud.errors import InvalidState
 from fraud.hashing import hash32, hash64
 from fraud.velocity import Changes, Question
@@ -66,10 +66,10 @@ def table_of(entity: Entity, state: bytes, as_of_ms: int, party: str) -> dict[st
     table = np.empty(velocity.TABLE_LENGTH[entity])
     statistics = RING_STATISTICS if entity != "merchant" else TILE_STATISTICS
     if entity == "merchant":
-        pending, _, flat, counts = velocity._tile_parts(state)
+        pending, _, flat, counts = states.unpack_tiles(state)
         tiles.read_tiles(pending, flat, counts, as_of_ms, table)
     else:
-        held = velocity._ring_entries(state)
+        held = states.unpack_ring(state)
         ring.read_entries(held, 0, len(held), asked.as_of_ms, asked.party, *(ring.NOWHERE,) * 2, SCRATCH, table)
     names = [f"{statistic}_{window.label}" for window in WINDOWS for statistic in statistics]
     names += RING_SCALARS if entity != "merchant" else ()
@@ -223,3 +223,18 @@ def test_state_of_another_kind_is_refused() -> None:
 
 def test_distance_of_berlin_and_paris_is_878_km() -> None:
     assert ring.distance_km(5_252_000, 1_340_500, 4_885_660, 235_220) == pytest.approx(878, abs=2)
+
+
+def test_tiles_of_the_first_version_are_read_and_written_back_as_the_second() -> None:
+    storm = [Event(START + i * 1_000, f"t{i}", 100, "m", "d", "DE") for i in range(200)]
+    new, _ = velocity.update("merchant", b"", changes(storm))
+    pending, watermark, flat, counts = states.unpack_tiles(new)
+    old_tiles = np.zeros(len(flat), states._TILE_1)
+    for name in old_tiles.dtype.names or ():
+        old_tiles[name] = flat[name]
+    header = states._TILE_HEADER.pack(1, states.TILES, len(pending), watermark, *counts.tolist(), 0)
+    old = header + pending.tobytes() + old_tiles.tobytes()
+    as_of = START + 300_000
+    assert table_of("merchant", old, as_of, "m") == pytest.approx(table_of("merchant", new, as_of, "m"), nan_ok=True)
+    later = change(Event(START + 400_000, "later", 100, "m", "d", "DE"))
+    assert velocity.update("merchant", old, later) == velocity.update("merchant", new, later)

@@ -19,7 +19,7 @@ from fraud.windows import (
 
 SCHEME = re.compile(
     r"(?P<entity>card|device|merchant)"
-    r"_(?P<column>transaction|amount|merchant|card|device|country|declined|small|report)"
+    r"_(?P<column>transaction|amount|merchant|card|device|country|declined|small|report|large)"
     r"_(?P<statistic>count|sum|mean|max|std|distinct|share)"
     r"_(?P<window>1m|10m|1h|24h|7d|30d)"
 )
@@ -56,7 +56,7 @@ def test_names_follow_the_scheme(entity: Entity) -> None:
 
 def test_every_name_is_generated_once() -> None:
     names = [feature.name for entity in ENTITIES for feature in VELOCITY_FEATURES[entity]]
-    assert len(set(names)) == len(names) == 101
+    assert len(set(names)) == len(names) == 110
 
 
 @pytest.mark.parametrize("entity", ENTITIES)

@@ -1,0 +1,160 @@
+"""What the scorer's benchmarks run on: a history, a model of production size trained on it, a filled online store."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import hiredis
+import numpy as np
+import xgboost as xgb
+
+from fraud import velocity
+from fraud.bundle import pack_bundle
+from fraud.calibration import Calibration
+from fraud.features import FEATURE_NAMES, NO_PROFILES, SERVICE, Profiles, evaluate
+from fraud.policy import Policy
+from fraud.ring import new_scratch
+from fraud.transaction import CHANNELS, Transaction
+from fraud.windows import ENTITIES, Entity
+from stores.guards import state_fields, state_view, value_fields
+from stores.layout import encode_timestamp, entity_key, timestamp_field
+from stores.plan import PlannedEntity, PlannedField, ReadPlan, plan_data
+
+PROJECT = "fraud"
+START = 1_770_000_000_000
+DAY = 86_400_000
+PACK = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
+CARDS, DEVICES, MERCHANTS = 300, 320, 40
+FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "card": {
+        "card_velocity": ("card_state", "card_revision"),
+        "card_profile": ("card_home_country", "card_age_days", "card_amount_median_30d", "card_online_share_30d"),
+    },
+    "device": {"device_velocity": ("device_state", "device_revision")},
+    "merchant": {
+        "merchant_velocity": ("merchant_state", "merchant_revision"),
+        "merchant_profile": ("merchant_age_days", "merchant_amount_median_30d", "merchant_card_distinct_30d"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Payments to score, the states that the earlier ones left, and a bundle trained on those."""
+
+    requests: list[Transaction]
+    states: dict[tuple[Entity, str], tuple[bytes, int]]
+    bundle: dict[str, bytes]
+
+
+def make_world(*, history: int, requests: int, trees: int, depth: int, seed: int = 7) -> World:
+    """Return a world of ``history`` earlier payments over 30 days and ``requests`` to score afterwards."""
+    rng = np.random.default_rng(seed)
+    states: dict[tuple[Entity, str], tuple[bytes, int]] = {}
+    rows, risks = [], []
+    scratch = new_scratch()
+    for number in range(history):
+        payment = _payment(rng, number, START - int((history - number) * 30 * DAY / history))
+        keys = [(entity, velocity.entity_key(entity, payment) or "") for entity in ENTITIES]
+        held: dict[Entity, bytes] = {e: states.get((e, key), (b"", 0))[0] for e, key in keys}
+        if number >= history // 2:
+            rows.append(evaluate(payment, held, _profiles(rng), scratch))
+            risks.append(np.nan_to_num(rows[-1][[0, 12, 30, 60]]) @ [1e-4, 0.3, 0.3, 0.3])
+        for entity, key in keys:
+            state, revision = states.get((entity, key), (b"", 0))
+            change = velocity.transaction_change(entity, payment)
+            states[entity, key] = velocity.update(entity, state, change)[0], revision + 1
+    later = [_payment(rng, history + number, START + 40 * number) for number in range(requests)]
+    return World(later, states, _train(rng, np.array(rows), np.array(risks), trees, depth))
+
+
+def _payment(rng: np.random.Generator, number: int, time_ms: int) -> Transaction:
+    return Transaction(
+        transaction_id=f"t{number:08d}",
+        card_id=f"c{rng.integers(CARDS):06d}",
+        merchant_id=f"m{rng.integers(MERCHANTS):05d}",
+        device_id=f"d{rng.integers(DEVICES):06d}",
+        ip="i" + str(rng.integers(1000)),
+        amount_minor=int(rng.lognormal(8.0, 1.0)) + 1,
+        currency="EUR",
+        event_time_ms=time_ms,
+        channel=CHANNELS[rng.integers(len(CHANNELS))],
+        merchant_category=int(rng.integers(5000, 6000)),
+        country=("DE", "FR", "NL")[rng.integers(3)],
+        latitude=float(rng.uniform(48.0, 54.0)),
+        longitude=float(rng.uniform(6.0, 14.0)),
+    )
+
+
+def _profiles(rng: np.random.Generator) -> Profiles:
+    if rng.random() < 0.1:
+        return NO_PROFILES
+    return Profiles("DE", (float(rng.integers(2000)), 3000.0, 0.4), (500.0, 3100.0, 200.0))
+
+
+def _train(
+    rng: np.random.Generator,
+    rows: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
+    risks: object,
+    trees: int,
+    depth: int,
+) -> dict[str, bytes]:
+    risk = np.asarray(risks, np.float64)
+    labels = (risk + rng.normal(0.0, risk.std(), len(risk)) > np.quantile(risk, 0.95)).astype(int)
+    parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.05, "seed": 1, "nthread": 2}
+    booster = xgb.train(parameters, xgb.DMatrix(rows, label=labels), trees)
+    margins = booster.predict(xgb.DMatrix(rows[-32:]), output_margin=True)
+    scores = booster.predict(xgb.DMatrix(rows))
+    return pack_bundle(
+        model_json=bytes(booster.save_raw("json")),
+        features=FEATURE_NAMES,
+        calibration=Calibration(1.0, 0.0),
+        policy=Policy(
+            "bench", review_at=float(np.quantile(scores, 0.98)), decline_at=float(np.quantile(scores, 0.995))
+        ),
+        plan=plan_data(_plan()),
+        check_rows=rows[-32:],
+        margins=[float(margin) for margin in margins],
+        provenance={"seed": 1},
+    )
+
+
+def _plan() -> ReadPlan:
+    entities = tuple(
+        PlannedEntity(
+            entity,
+            f"{entity}_id",
+            tuple(PlannedField(view, name) for view, names in views.items() for name in names),
+            tuple(views),
+        )
+        for entity, views in FIELDS.items()
+    )
+    return ReadPlan(PROJECT, SERVICE, entities, tuple(FEATURE_NAMES))
+
+
+def fill_store(port: int, world: World) -> None:
+    """Write every state and profile of ``world`` to the Redis on loopback."""
+    commands: list[tuple[bytes, ...]] = []
+    for (entity, key), (state, revision) in world.states.items():
+        name = entity_key(f"{entity}_id", key, PROJECT)
+        newest = velocity.newest_time_ms(entity, state)
+        commands.append((b"HSET", name, *state_fields(state_view(entity), state, revision, newest)))
+        view = f"{entity}_profile"
+        if entity != "device":
+            values: dict[str, bytes | str | int | float | None] = (
+                {"card_home_country": "DE", "card_age_days": 700, "card_amount_median_30d": 3000.0}
+                if entity == "card"
+                else {"merchant_age_days": 900, "merchant_amount_median_30d": 3100.0, "merchant_card_distinct_30d": 150}
+            )
+            stamp = (timestamp_field(view), encode_timestamp(START - DAY))
+            commands.append((b"HSET", name, *value_fields(view, values), *stamp))
+    reader = hiredis.Reader()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"".join(map(PACK, commands)))
+        answered = 0
+        while answered < len(commands):
+            reader.feed(connection.recv(1 << 16))
+            while (reply := reader.gets()) is not False:
+                assert not isinstance(reply, hiredis.ReplyError), reply
+                answered += 1
