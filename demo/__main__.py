@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from demo.errors import DemoStopped
 from demo.figures import Found, write_summary
 from demo.history import SIZES
-from demo.places import ROOT, make_places
+from demo.places import DEFAULT_FOLDER, ROOT, Places, alone, make_places
 from demo.screen import Screen
 from demo.story import Options, play_story
 from fraud.errors import TollgateError
@@ -29,6 +29,9 @@ def demo(
     size: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(SIZES)}.")] = "normal",
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated world and of every fit.")] = 7,
     replay_seconds: Annotated[float, typer.Option(min=2, max=3600, help="Seconds the live hour is played in.")] = 25,
+    out: Annotated[
+        Path, typer.Option(help="Folder of everything it makes; an earlier demo's is replaced.")
+    ] = DEFAULT_FOLDER,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Valkey and the scorer running until Ctrl-C.")] = False,
 ) -> None:
     """Run the whole loop with real processes and end with figures and a report."""
@@ -38,9 +41,10 @@ def demo(
         raise DemoStopped(f"--size {size!r} is none of {', '.join(SIZES)}")
     started = time.perf_counter()
     screen = Screen()
-    places = make_places(ROOT / "build" / "demo")
     source = Path(os.environ.get("TOLLGATE_DATA", ROOT.parent / "shared" / "data")) / HANDBOOK
     with ExitStack() as stack:
+        stack.enter_context(alone(out.resolve()))
+        places = make_places(out.resolve())
         options = Options(data, size, seed, source, replay_seconds)
         found = play_story(stack, screen, places, options, started=started)
         show(found, screen, places)
@@ -50,7 +54,7 @@ def demo(
             signal.pause()
 
 
-def show(found: Found, screen: Screen, places: Any) -> None:
+def show(found: Found, screen: Screen, places: Places) -> None:
     """Write summary and report; print the table a person reads."""
     from demo.report import result_table, write_report
 
@@ -58,7 +62,12 @@ def show(found: Found, screen: Screen, places: Any) -> None:
     write_report(found, summary, places.report)
     screen.console.print()
     screen.console.print(result_table(found, summary))
-    screen.console.print(f"report   {places.report.relative_to(ROOT)}\nfigures  {places.summary.relative_to(ROOT)}")
+    screen.console.print(f"report   {_shown(places.report)}\nfigures  {_shown(places.summary)}")
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as short as it can be shown."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @contextmanager

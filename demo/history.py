@@ -53,7 +53,7 @@ class Story:
     recall: float
 
 
-SIZES: Final = {"small": (70, 3_500, 1.5), "normal": (70, 6_000, 3.0), "large": (120, 20_000, 3.0)}
+SIZES: Final = {"small": (68, 5_000, 1.5), "normal": (70, 6_000, 3.0), "large": (120, 20_000, 3.0)}
 """Days, transactions a day, and the surplus of the live peak hour."""
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from demo.errors import DemoStopped
 from demo.history import Story
-from demo.places import ROOT, Places
+from demo.places import DEFAULT_FOLDER, ROOT, Places
 from fraud.features import SERVICE
 from fraud.windows import DAY
 from retraining.gate import GateLimits
@@ -62,9 +62,10 @@ def feature_environment(places: Places, redis_port: int) -> dict[str, str]:
 def begin_apply(places: Places, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start ``feast apply`` as a person would type it; it needs no data, so it runs beside the first steps."""
     feast = Path(sys.executable).with_name("feast")
+    config = feast_config(places)
     with (places.logs / "feast-apply.log").open("wb") as output:
         return subprocess.Popen(  # noqa: S603  # Feast's own command
-            [feast, "-c", "feature_repo", "apply", "--skip-source-validation"],
+            [feast, "-c", "feature_repo", "-f", config, "apply", "--skip-source-validation"],
             cwd=ROOT,
             env={**os.environ, **environ},
             stdout=output,
@@ -89,7 +90,18 @@ def open_feature_store(apply: subprocess.Popen[bytes], environ: Mapping[str, str
     if apply.wait():
         said = (places.logs / "feast-apply.log").read_text(errors="replace").strip().splitlines()
         raise DemoStopped(f"feast apply failed: {said[-1] if said else 'it said nothing'}")
-    return FeatureStore(repo_path=str(ROOT / "feature_repo"))
+    return FeatureStore(repo_path=str(ROOT / "feature_repo"), fs_yaml_file=feast_config(places))
+
+
+def feast_config(places: Places) -> Path:
+    """Return Feast's configuration: the repository's own, or its copy for a demo in another folder."""
+    own = ROOT / "feature_repo" / "feature_store.local.yaml"
+    if places.folder == DEFAULT_FOLDER:
+        return own
+    copy = places.folder / "feature_store.yaml"
+    if not copy.exists():
+        copy.write_text(own.read_text().replace("../build/demo/registry.db", str(places.registry)))
+    return copy
 
 
 def materialize(store: Any, story: Story) -> None:

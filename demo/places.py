@@ -1,13 +1,17 @@
 """Where the demo keeps what it makes: one folder, removed and made anew by every run."""
 
+import fcntl
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from demo.errors import DemoStopped
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_FOLDER = ROOT / "build" / "demo"
 LEAST_FREE_BYTES = 1_500_000_000
 
 
@@ -68,6 +72,7 @@ def make_places(folder: Path) -> Places:
     """
     try:
         if folder.exists():
+            _refuse_foreign(folder)
             shutil.rmtree(folder)
         for name in ("logs", "decisions", "stream", "models"):
             (folder / name).mkdir(parents=True)
@@ -77,6 +82,31 @@ def make_places(folder: Path) -> Places:
     if free < LEAST_FREE_BYTES:
         raise DemoStopped(f"{folder} has {free / 1e9:.1f} GB free; the demo needs {LEAST_FREE_BYTES / 1e9:.1f} GB")
     return Places(folder)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise unless a folder is empty or an earlier demo's: nothing else is ever removed."""
+    names = {item.name for item in folder.iterdir()}
+    if names and not {"logs", "models"} <= names:
+        raise DemoStopped(f"{folder} holds something else than a demo; choose another --out")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the demo's lock on a folder while the block runs.
+
+    Raises
+    ------
+    DemoStopped
+        Another demo runs there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoStopped(f"another demo runs in {folder}; wait for it, or choose another --out") from None
+        yield
 
 
 def free_port() -> int:

@@ -1,7 +1,7 @@
 """The ring: an entity's recent transactions, whole, sorted by (time, id).
 
-An entry (:data:`ENTRY`) has 44 bytes; :mod:`fraud.states` has the layout of the whole. A card with 20 transactions in 30
-days costs 888 bytes; the bound is ``RING_KEEP`` entries, 14 kB.
+An entry (:data:`ENTRY`) has 44 bytes; :mod:`fraud.states` has the layout of the whole. A card with 20 transactions in
+30 days costs 888 bytes; the bound is ``RING_KEEP`` entries, 14 kB.
 Equal histories give equal bytes, whatever order, lateness or repetition they arrived in, as long as no more than
 ``RING_KEEP`` entries lie within the horizon.
 """

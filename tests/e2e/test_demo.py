@@ -1,0 +1,128 @@
+"""The whole loop from one command: its figures, and that it leaves nothing running."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def demo(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "demo", "--size", "small", "--replay-seconds", "6", "--out", str(out), *arguments]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TOLLGATE_", "FRAUD_"))}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def processes_of(out: Path) -> list[str]:
+    """Command lines of live processes that name the demo's folder, in their arguments or their settings."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command, environ = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(out).encode() in command + environ and command:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("demo") / "run"
+    process = demo(out)
+    _, errors = process.communicate(timeout=1800)
+    assert process.returncode == 0, errors[-3000:]
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return out, summary
+
+
+def test_every_payment_is_answered(ran: tuple[Path, dict[str, Any]]) -> None:
+    summary = ran[1]
+    assert summary["requests"] > 500
+    assert summary["errors"] == 0
+    assert sum(sum(row.values()) for row in summary["outcomes"].values()) == summary["requests"]
+
+
+def test_online_equals_offline_for_every_served_vector(ran: tuple[Path, dict[str, Any]]) -> None:
+    summary = ran[1]
+    assert summary["parity"]["compared"] == summary["requests"]
+    assert summary["parity"]["mismatches"] == 0
+    assert summary["parity_at_rest"]["mismatches"] == 0 < summary["parity_at_rest"]["compared"]
+
+
+def test_gate_refuses_the_model_of_a_broken_stream(ran: tuple[Path, dict[str, Any]]) -> None:
+    gate = ran[1]["gate"]
+    assert gate["refused"] >= 1
+    assert any("ranks_no_worse" in reason for reason in gate["reasons"])
+
+
+def test_swapping_the_champion_drops_no_request(ran: tuple[Path, dict[str, Any]]) -> None:
+    swap = ran[1]["swap"]
+    assert swap["errors"] == 0 < swap["requests"]
+    assert sum(swap["versions"].values()) == swap["requests"]
+
+
+def test_report_is_one_self_contained_page(ran: tuple[Path, dict[str, Any]]) -> None:
+    page = (ran[0] / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert 'src="http' not in page
+    assert "href=" not in page
+
+
+def test_nothing_is_left_running(ran: tuple[Path, dict[str, Any]]) -> None:
+    assert processes_of(ran[0]) == []
+
+
+def test_interrupt_stops_everything_that_was_started(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = demo(out)
+    deadline = time.monotonic() + 120
+    while not processes_of(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors[-2000:]
+    assert errors.strip().splitlines()[-1].startswith("demo: stopped")
+    assert processes_of(out) == []
+
+
+def test_second_demo_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = demo(out)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "logs").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        second = demo(out)
+        _, errors = second.communicate(timeout=120)
+        assert second.returncode == 1
+        assert "another demo runs in" in errors.strip().splitlines()[-1]
+    finally:
+        os.kill(first.pid, signal.SIGINT)
+        first.communicate(timeout=120)
+
+
+def test_missing_benchmark_is_said_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "demo", "--data", "handbook", "--out", str(tmp_path / "run")]
+    environ = os.environ | {"TOLLGATE_DATA": str(tmp_path / "nowhere")}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "transactions.parquet is missing" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
