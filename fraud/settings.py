@@ -57,6 +57,11 @@ class Settings:
         Longest wait for the online store in one request.
     stale_after_s
         Age at which a batch profile is reported stale.
+    write_through
+        1: the scorer applies each transaction to the states it has just read, ahead of the stream. Needs a store
+        credential that may write; 0 stays read-only.
+    metrics
+        ``prometheus`` (``/metrics``), ``emf`` (CloudWatch's embedded metric format on stdout) or ``both``.
     """
 
     environment: str = "local"
@@ -76,6 +81,8 @@ class Settings:
     decision_log: str = ""
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)
+    write_through: int = _bounded(0, 0, 1)
+    metrics: str = "prometheus"
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -108,6 +115,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise InvalidSetting(f"{PREFIX}ENVIRONMENT={settings.environment!r} is neither 'local' nor 'aws'")
     if settings.online_store not in ("redis", "dynamodb"):
         raise InvalidSetting(f"{PREFIX}ONLINE_STORE={settings.online_store!r} is neither 'redis' nor 'dynamodb'")
+    if settings.metrics not in ("prometheus", "emf", "both"):
+        raise InvalidSetting(f"{PREFIX}METRICS={settings.metrics!r} is none of 'prometheus', 'emf', 'both'")
     code = settings.currency
     if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
         raise InvalidSetting(f"{PREFIX}CURRENCY={code!r} is no ISO 4217 code such as 'EUR'")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from fraud.kernels import kernel
 from stores.columns import IntArray
 
 EVER: Final = np.iinfo(np.int64).max
@@ -75,7 +75,7 @@ def newest_rows(rows: SortedRows, asked: Moments) -> IntArray:
     return places
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find(
     times: IntArray, created: IntArray, starts: IntArray, key: IntArray, bounds: IntArray, found: IntArray
 ) -> None:

@@ -4,14 +4,17 @@ Made once from Feast's registry (:mod:`stores.compiling`), carried as plain data
 scorer with one pipelined round trip and neither Feast nor pandas. ``get_online_features`` stays the oracle.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from fraud.errors import CorruptBundle
 from stores.layout import Value, decode_timestamp, decode_value, entity_key, feature_field, timestamp_field
+
+_COUNT: Final = struct.Struct("<I")
 
 
 class PlannedField(msgspec.Struct, frozen=True):
@@ -79,6 +82,17 @@ class Reading:
     times_ms: Mapping[str, int | None]
 
 
+def _pack(
+    planned: PlannedEntity, fields: Sequence[bytes], project: str
+) -> tuple[str, int, bytes, bytes, bytes]:
+    """Return join key, length of a key without its value, and the command around key length and value."""
+    empty = entity_key(planned.join_key, "", project)
+    before = empty[: len(empty) - len(project.encode()) - _COUNT.size]
+    head = b"*%d\r\n$5\r\nHMGET\r\n$" % (2 + len(fields))
+    tail = project.encode() + b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+    return planned.join_key, len(empty), head, before, tail
+
+
 class CompiledReader:
     """Turns join keys into commands and replies into readings; touches no network itself."""
 
@@ -88,6 +102,16 @@ class CompiledReader:
             [feature_field(f.view, f.feature) for f in planned.fields] + [timestamp_field(v) for v in planned.views]
             for planned in plan.entities
         ]
+        self._packed = [_pack(planned, fields, plan.project) for planned, fields in zip(plan.entities, self._fields, strict=True)]
+
+    def payload(self, keys: Mapping[str, str]) -> bytes:
+        """Return what goes over the wire for :meth:`commands`, in Redis' protocol."""
+        parts = []
+        for join_key, size, head, middle, tail in self._packed:
+            value = keys[join_key].encode()
+            length = len(value)
+            parts.append(b"%b%d\r\n%b%b%b%b" % (head, size + length, middle, _COUNT.pack(length), value, tail))
+        return b"".join(parts)
 
     def commands(self, keys: Mapping[str, str]) -> list[tuple[bytes, ...]]:
         """Return one ``HMGET`` per entity; ``keys`` maps join key to value, empty for none (read as never seen)."""

@@ -25,8 +25,8 @@ from streaming.feed import feed
 from streaming.folders import BucketFolder, DiskFolder, Folder
 from streaming.handler import wall_clock_ms, warm_up
 from streaming.offline import TransactionLog, compact
+from streaming.opening import open_states
 from streaming.replay import replay
-from streaming.states import RedisStates, connect
 from streaming.worker import Pace, Worker
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -51,9 +51,9 @@ def work(
     settings = read_settings(os.environ)
     folder, journal = _folder(settings, applied), (applied or state_dir) / "journal"
     log, transactions = ChangeLog(folder, journal), TransactionLog(folder)
-    client = connect(settings)
+    states = open_states(settings)
     with_ = Collaborators(
-        RedisStates(client, project=settings.project),
+        states,
         DeadLetterFolder(folder),
         log,
         transactions,
@@ -76,7 +76,7 @@ def work(
     sys.stdout.flush()
     worker.run()
     compact(folder)
-    client.close()
+    states.close()
     _report(worker.figures.snapshot(), as_json=as_json)
 
 
@@ -120,12 +120,11 @@ def apply_(applied: Annotated[Path, typer.Option(help="Directory of the logs and
     settings = read_settings(os.environ)
     folder = _folder(settings, applied)
     log, transactions = ChangeLog(folder, applied / "journal"), TransactionLog(folder)
-    client = connect(settings)
-    states, letters = RedisStates(client, project=settings.project), DeadLetterFolder(folder)
+    states, letters = open_states(settings), DeadLetterFolder(folder)
     with_ = Collaborators(states, letters, log, transactions, wall_clock_ms, settings.currency)
     warm_up()
     feed(sys.stdin.buffer, sys.stdout.buffer, with_, log, transactions)
-    client.close()
+    states.close()
 
 
 def main() -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fraud.errors import InvalidTransaction
-from fraud.record import Record, parse_record
-from fraud.transaction import MAX_IDENTIFIER, MAX_TIME_MS, MIN_TIME_MS
+from fraud.record import EntityChange, RecordReader
 
 FUTURE_TOLERANCE_MS: Final = 5 * 60_000
 """How far the sender's clock may run ahead of Kinesis's: an event time later than this after its arrival is poison."""
@@ -65,31 +64,23 @@ def arrival_from_read(record: Mapping[str, Any], shard: str) -> Arrival:
     return Arrival(record["Data"], record["SequenceNumber"], record["PartitionKey"], shard, arrival_ms)
 
 
-def read_arrival(arrival: Arrival, *, currency: str) -> Record:
-    """Return the record that arrived.
+def read_arrival(arrival: Arrival, reader: RecordReader) -> EntityChange:
+    """Return what the record that arrived does.
+
+    Parameters
+    ----------
+    reader
+        One for all arrivals of a batch.
 
     Raises
     ------
     InvalidTransaction
         It is poison; field and reason say why.
     """
-    record = parse_record(arrival.data, currency=currency)
-    if record.report is not None:
-        _check_report(record)
-        time_ms = record.report.known_ms
-    else:
-        time_ms = record.transaction.event_time_ms if record.transaction is not None else 0
-    ahead = time_ms - arrival.arrival_ms
+    change = reader.read(arrival.data)
+    ahead = change.time_ms - arrival.arrival_ms
     if ahead > FUTURE_TOLERANCE_MS:
         raise InvalidTransaction(
             "event_time_ms", f"lies {ahead} ms after its arrival, not at most {FUTURE_TOLERANCE_MS}"
         )
-    return record
-
-
-def _check_report(record: Record) -> None:
-    for field, value in (("key", record.key), ("transaction_id", record.transaction_id)):
-        if not 0 < len(value) <= MAX_IDENTIFIER or not value.isprintable():
-            raise InvalidTransaction(field, f"is no identifier of 1..{MAX_IDENTIFIER} printable characters")
-    if record.report is not None and not MIN_TIME_MS <= record.report.known_ms < MAX_TIME_MS:
-        raise InvalidTransaction("known_ms", f"{record.report.known_ms} is not epoch milliseconds in 2000..2099")
+    return change

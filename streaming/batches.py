@@ -7,15 +7,16 @@ kept whole and the batch goes on.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, Protocol
 
 import numpy as np
 
-from fraud import ring, velocity
-from fraud.errors import InvalidState, InvalidTransaction, StateConflict, StoreUnavailable, TollgateError
-from fraud.record import Record
+from fraud import velocity
+from fraud.errors import InvalidTransaction, StateConflict, StoreUnavailable, TollgateError
+from fraud.record import EntityChange, RecordReader
 from fraud.transaction import Transaction
-from fraud.velocity import Changes
+from fraud.windows import ENTITIES, Entity
 from streaming.applied import AppliedLog, Change
 from streaming.arrivals import Arrival, read_arrival
 from streaming.deadletters import DeadLetter, DeadLetterSink, dead_letter
@@ -80,11 +81,11 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The records of one entity in a batch, in order, with their positions in it."""
+    """The changes of one entity in a batch, in order, with their positions in it."""
 
     key: Key
     positions: list[int]
-    records: list[Record]
+    changes: list[EntityChange]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,29 +152,30 @@ def _keep(
         else:
             result.dead_lettered = len(kept)
     collaborators.transactions.accept(
-        (record.transaction, arrivals[position].arrival_ms)
+        (change.transaction, arrivals[position].arrival_ms)
         for group in groups
         if group.key[0] == "card"
-        for position, record in zip(group.positions, group.records, strict=True)
-        if position < end and record.transaction is not None
+        for position, change in zip(group.positions, group.changes, strict=True)
+        if position < end and change.transaction is not None
     )
 
 
 def _sort_out(arrivals: Sequence[Arrival], currency: str, letters: dict[int, DeadLetter]) -> list[_Group]:
-    """Return the records per entity, in order; poison goes to ``letters``, by position."""
+    """Return the changes per entity, in order; poison goes to ``letters``, by position."""
     groups: dict[Key, _Group] = {}
+    reader = RecordReader(currency=currency)
     for position, arrival in enumerate(arrivals):
         try:
-            record = read_arrival(arrival, currency=currency)
+            change = read_arrival(arrival, reader)
         except InvalidTransaction as error:
             letters[position] = dead_letter(arrival, error)
             continue
-        key = (record.entity, record.key)
+        key = (change.entity, change.key)
         group = groups.get(key)
         if group is None:
             group = groups[key] = _Group(key, [], [])
         group.positions.append(position)
-        group.records.append(record)
+        group.changes.append(change)
     return list(groups.values())
 
 
@@ -186,58 +188,64 @@ def _attempt(
 ) -> list[_Group]:
     """Read, apply, write; return the groups that lost against another writer."""
     held = collaborators.states.read([group.key for group in groups])
-    plans = []
-    for group, read in zip(groups, held, strict=True):
-        try:
-            plans.append(_plan(group, read, arrivals))
-        except InvalidState as error:
-            letters.update((place, dead_letter(arrivals[place], error)) for place in group.positions)
+    plans: list[_Plan] = []
+    for entity in ENTITIES:
+        plans += _plan(entity, groups, held, arrivals, letters)
     log_ = collaborators.applied
     log_.intend([change for plan in plans for change in plan.effective])
     swaps = [plan.swap for plan in plans if plan.swap is not None]
     written = iter(collaborators.states.swap(swaps) if swaps else ())
     visible_ms = collaborators.clock_ms()
-    lost = []
+    lost, effective, repeats = [], [], []
     for plan in plans:
         if plan.swap is not None and not next(written):
             log_.withdraw(plan.effective)
             lost.append(plan.group)
             continue
-        log_.settle(plan.effective, visible_ms)
-        log_.recover(plan.repeats, visible_ms)
-        result.applied += len(plan.effective)
-        result.repeated += len(plan.repeats)
-        result.lags_ms += [visible_ms - change.arrival_ms for change in plan.effective]
+        effective += plan.effective
+        repeats += plan.repeats
+    log_.settle(effective, visible_ms)
+    log_.recover(repeats, visible_ms)
+    result.applied += len(effective)
+    result.repeated += len(repeats)
+    result.lags_ms += [visible_ms - change.arrival_ms for change in effective]
     result.conflicts += len(lost)
     return lost
 
 
-def _plan(group: _Group, read: Held, arrivals: Sequence[Arrival]) -> _Plan:
-    entity, key = group.key
-    changes = [record.change() for record in group.records]
-    state, changed = velocity.update(
-        entity, read.state, np.frombuffer(bytearray().join(change.data for change in changes), ring.ENTRY)
-    )
-    if changed == 0 or changed == len(changes):
-        took = [changed > 0] * len(changes)
-    else:
-        took = _which(group, read.state, changes)
-    effective: list[Change] = []
-    repeats: list[Change] = []
-    for position, record, change, took_it in zip(group.positions, group.records, changes, took, strict=True):
-        revision = read.revision + len(effective) + took_it
-        time_ms = int(change["time"][0])
-        arrival_ms = arrivals[position].arrival_ms
-        row = Change(entity, key, revision, record.kind, record.transaction_id, time_ms, arrival_ms)
-        (effective if took_it else repeats).append(row)
-    swap = Swap(group.key, read, state, read.revision + changed) if changed else None
-    return _Plan(group, swap, effective, repeats)
-
-
-def _which(group: _Group, state: bytes, changes: Sequence[Changes]) -> list[bool]:
-    """Return which changes of a group change anything, one after the other."""
-    took = []
-    for change in changes:
-        state, changed = velocity.update(group.key[0], state, change)
-        took.append(changed > 0)
-    return took
+def _plan(
+    entity: Entity,
+    groups: Sequence[_Group],
+    held: Sequence[Held],
+    arrivals: Sequence[Arrival],
+    letters: dict[int, DeadLetter],
+) -> list[_Plan]:
+    """Return what the groups of one kind of entity come to; those of an unreadable state go to ``letters``."""
+    mine = [(group, read) for group, read in zip(groups, held, strict=True) if group.key[0] == entity]
+    if not mine:
+        return []
+    ends = list(accumulate((len(group.changes) for group, _ in mine), initial=0))
+    packed = b"".join([change.packed for group, _ in mine for change in group.changes])
+    states = [read.state for _, read in mine]
+    done = velocity.update_many(entity, states, velocity.changes_from(packed), np.array(ends, np.int64))
+    took = done.took.tolist()
+    plans = []
+    for place, (group, read) in enumerate(mine):
+        if place in done.refused:
+            letters.update((where, dead_letter(arrivals[where], done.refused[place])) for where in group.positions)
+            continue
+        effective: list[Change] = []
+        repeats: list[Change] = []
+        revision = read.revision
+        for position, change, took_it in zip(
+            group.positions, group.changes, took[ends[place] : ends[place + 1]], strict=True
+        ):
+            revision += took_it
+            arrival_ms = arrivals[position].arrival_ms
+            row = Change(
+                entity, change.key, revision, change.kind, change.transaction_id, change.time_ms, arrival_ms
+            )
+            (effective if took_it else repeats).append(row)
+        swap = Swap(group.key, read, done.states[place], revision) if effective else None
+        plans.append(_Plan(group, swap, effective, repeats))
+    return plans

@@ -1,8 +1,8 @@
 """A stream without Kinesis: batches on standard input, applied by the very handler, one answer for each.
 
-For whoever must know when a batch has become visible, as the parity certificate does. A batch is four bytes of length
-(little endian) and a msgpack array of ``[data, partition key, sequence number, arrival in epoch ms]``; the answer is one
-JSON line with what became of it. Standard input ends the feed.
+For whoever must know when a batch has become visible, as the parity certificate does. A batch is four bytes of length,
+little endian, and a msgpack array of ``[data, partition key, sequence number, arrival in epoch ms]``; the answer is
+one JSON line with what became of it. The end of standard input ends the feed.
 """
 
 from collections.abc import Iterator

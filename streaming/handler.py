@@ -21,7 +21,7 @@ from streaming.deadletters import DeadLetterFolder
 from streaming.folders import BucketFolder
 from streaming.logs import log
 from streaming.offline import TransactionLog
-from streaming.states import RedisStates, connect
+from streaming.opening import open_states
 
 
 def lambda_handler(event: Mapping[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
@@ -69,7 +69,7 @@ def _from_environment() -> _OnLambda:
     endpoint = settings.aws_endpoint or None
     bucket = BucketFolder(boto3.client("s3", region_name=settings.region, endpoint_url=endpoint), settings.bucket)
     applied, transactions = ChangeLog(bucket), TransactionLog(bucket)
-    states = RedisStates(connect(settings), project=settings.project)
+    states = open_states(settings)
     sink = DeadLetterFolder(bucket)
     return _OnLambda(
         Collaborators(states, sink, applied, transactions, wall_clock_ms, settings.currency), applied, transactions

@@ -1,25 +1,25 @@
 """Velocity states in Redis: many entities read in one round trip, and written in one, each only over what was read."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+import hiredis
 import redis
 
 from fraud.errors import StoreUnavailable
 from fraud.settings import Settings
 from fraud.velocity import newest_time_ms
 from fraud.windows import ENTITIES, Entity
-from stores.guards import SWAP_STATE, state_fields, state_view
-from stores.layout import decode_value, entity_key
+from stores.guards import SWAP_STATE
+from stores.layout import decode_value
+from streaming.commands import StateCommands
+from streaming.wire import Reply, Wires, pack
 
 Key = tuple[Entity, str]
 
 TIMEOUT_S: Final = 2.0
 """Longest wait for the store, per round trip of a batch."""
-
-_SWAP_SHA: Final = hashlib.sha1(SWAP_STATE.encode(), usedforsecurity=False).hexdigest().encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,9 @@ class States(Protocol):
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Write each state unless another writer came first; return which were written."""
 
+    def close(self) -> None:
+        """End its connections."""
+
 
 def connect(settings: Settings) -> "redis.Redis[bytes]":
     """Return a client that waits ``TIMEOUT_S`` and never retries by itself: the worker decides about that."""
@@ -69,21 +72,20 @@ class RedisStates:
     Parameters
     ----------
     client
-        See :func:`connect`; threads may share it.
+        See :func:`connect`; it says where the store is and how long to wait. Threads may share the states.
     project
         Feast project, the end of every key.
     """
 
     def __init__(self, client: "redis.Redis[bytes]", *, project: str) -> None:
         self._client = client
-        self._project = project
-        self._views = {entity: state_view(entity) for entity in ENTITIES}
+        self._wires = Wires(client.get_connection_kwargs())
+        self._commands = {entity: StateCommands(entity, project) for entity in ENTITIES}
 
     def read(self, keys: Sequence[Key]) -> list[Held]:
         """Read in one round trip."""
-        views = self._views
-        commands = [("HMGET", self._key(key), views[key[0]].state, views[key[0]].revision) for key in keys]
-        return [_held(reply) for reply in self._round_trip(commands)]
+        commands = self._commands
+        return [_held(reply) for reply in self._round_trip([commands[entity].read(name) for entity, name in keys])]
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Write in one round trip, two when the server had lost the script."""
@@ -97,31 +99,28 @@ class RedisStates:
             todo = [place for place, reply in zip(todo, replies, strict=True) if isinstance(reply, Exception)]
             if not todo:
                 return done
-            self._round_trip([("SCRIPT LOAD", SWAP_STATE)])
+            self._round_trip([pack(("SCRIPT", "LOAD", SWAP_STATE))])
         raise StoreUnavailable("the store forgets the script that guards its writes as soon as it is loaded")
 
-    def _key(self, key: Key) -> bytes:
-        return entity_key(f"{key[0]}_id", key[1], self._project)
+    def close(self) -> None:
+        """End its connections."""
+        self._wires.close()
+        self._client.close()
 
-    def _command(self, swap: Swap) -> tuple[Any, ...]:
-        entity = swap.key[0]
-        view = self._views[entity]
-        fields = state_fields(view, swap.state, swap.revision, newest_time_ms(entity, swap.state))
-        return ("EVALSHA", _SWAP_SHA, 1, self._key(swap.key), view.revision, swap.read.stored, *fields)
+    def _command(self, swap: Swap) -> bytes:
+        entity, name = swap.key
+        newest_ms = newest_time_ms(entity, swap.state)
+        return self._commands[entity].swap(name, swap.read.stored, swap.state, swap.revision, newest_ms)
 
-    def _round_trip(self, commands: Sequence[tuple[Any, ...]], *, forgiving: bool = False) -> list[Any]:
+    def _round_trip(self, commands: Sequence[bytes], *, forgiving: bool = False) -> list[Reply]:
         """Return the replies; ``forgiving`` leaves a missing script among them, any other error is raised."""
-        pipeline: Any = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"the online store did not answer ({type(error).__name__})") from None
+        replies = self._wires.ask(b"".join(commands), len(commands))
         for reply in replies:
-            if isinstance(reply, Exception) and not (forgiving and isinstance(reply, redis.exceptions.NoScriptError)):
+            if isinstance(reply, hiredis.ReplyError):
                 # The server's text may repeat a key: only the kind of error is told.
-                raise StoreUnavailable(f"the online store refused a command ({type(reply).__name__})")
+                kind = str(reply).split(" ", 1)[0]
+                if not (forgiving and kind == "NOSCRIPT"):
+                    raise StoreUnavailable(f"the online store refused a command ({kind[:20]})")
         return replies
 
 
