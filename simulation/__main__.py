@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from fraud.errors import InvalidSetting
+from simulation import capacity_command
 from simulation.lake import claim, write
 from simulation.world import STAGES, World, WorldConfig, generate
 
@@ -97,6 +98,8 @@ def _summary(manifest: dict[str, object]) -> Table:
             table.add_row(name, f"{value:,}" if isinstance(value, int) and name != "seed" else str(value))
     return table
 
+
+capacity_command.register(app)
 
 if __name__ == "__main__":
     app()

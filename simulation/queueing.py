@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from fraud.kernels import kernel
 from simulation.randomness import FloatArray, IntArray
 
 BUCKETS: Final = 2_048
@@ -24,7 +24,7 @@ RATIO: Final = 1.01
 """A latency falls into a bucket 1 % wide, from 10 microseconds to some two hours."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _enter(flight: FloatArray, size: int, departure: float, instance: int) -> None:
     """Put a departure on the heap ``flight``, shape ``(2, capacity)``, of which ``size`` are used."""
     child = size
@@ -39,7 +39,7 @@ def _enter(flight: FloatArray, size: int, departure: float, instance: int) -> No
     flight[1, child] = instance
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _leave(flight: FloatArray, size: int) -> int:
     """Take the earliest departure off the heap of ``size``; return its instance."""
     instance = int(flight[1, 0])
@@ -62,14 +62,14 @@ def _leave(flight: FloatArray, size: int) -> int:
     return instance
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _drain(flight: FloatArray, counters: IntArray, outstanding: IntArray, until: float) -> None:
     while counters[0] > 0 and flight[0, 0] <= until:
         outstanding[_leave(flight, counters[0])] -= 1
         counters[0] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _least(open_instances: IntArray, outstanding: IntArray, first: int) -> int:
     """Return the place in ``open_instances`` with the fewest outstanding, ties going round from ``first``."""
     count = len(open_instances)
@@ -81,7 +81,19 @@ def _least(open_instances: IntArray, outstanding: IntArray, first: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _pause(free: FloatArray, pausing: FloatArray, rhythm: FloatArray, arrival: float) -> None:
+    """Let the workers of one instance pause if a pause was due before ``arrival``, then count the arrival."""
+    every = rhythm[0]
+    if arrival >= pausing[0]:
+        for worker in range(len(free)):
+            free[worker] = max(free[worker], pausing[0]) + pausing[1] * rhythm[1]
+        pausing[0] = (np.floor(arrival / every) + 1.0) * every
+        pausing[1] = 0.0
+    pausing[1] += 1.0
+
+
+@kernel
 def _serve(
     work: FloatArray,
     open_instances: IntArray,
@@ -89,6 +101,8 @@ def _serve(
     outstanding: IntArray,
     flight: FloatArray,
     counters: IntArray,
+    pausing: FloatArray,
+    rhythm: FloatArray,
 ) -> FloatArray:
     latency = np.empty(work.shape[1])
     for row in range(work.shape[1]):
@@ -97,6 +111,8 @@ def _serve(
         place = _least(open_instances, outstanding, counters[1])
         counters[1] = place + 1
         instance = open_instances[place]
+        if rhythm[1] > 0.0:
+            _pause(free[instance], pausing[instance], rhythm, arrival)
         worker = 0
         for other in range(1, free.shape[1]):
             if free[instance, other] < free[instance, worker]:
@@ -111,7 +127,7 @@ def _serve(
     return latency
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _tally(latency: FloatArray, buckets: IntArray) -> None:
     scale = 1.0 / np.log(RATIO)
     for value in latency:
@@ -158,9 +174,16 @@ class Fleet:
         Instances that may ever exist, numbered from 0; each idle at the beginning.
     workers
         Workers of each.
+    pause_every_s, pause_per_request_s
+        At multiples of the one, an instance does nothing for the other times the requests since its last pause, as a
+        log that is written by another thread of the same interpreter makes it.
     """
 
-    def __init__(self, instances: int, *, workers: int = 1) -> None:
+    def __init__(
+        self, instances: int, *, workers: int = 1, pause_every_s: float = 1.0, pause_per_request_s: float = 0.0
+    ) -> None:
+        self._pausing = np.zeros((instances, 2))  # when the next pause is due; requests since the last
+        self._rhythm = np.array([pause_every_s, pause_per_request_s])
         self._free = np.full((instances, workers), -np.inf)
         self._outstanding = np.zeros(instances, np.int64)
         self._flight = np.zeros((2, 1_024))
@@ -183,7 +206,8 @@ class Fleet:
             grown[:, : self._flight.shape[1]] = self._flight
             self._flight = grown
         taking = np.array(open_instances, np.int64)
-        return np.asarray(_serve(work, taking, self._free, self._outstanding, self._flight, self._counters))
+        queues = (self._free, self._outstanding, self._flight, self._counters)
+        return np.asarray(_serve(work, taking, *queues, self._pausing, self._rhythm))
 
     def outstanding(self, at: float) -> IntArray:
         """Return the requests outstanding at each instance at time ``at`` (s), not before the last arrival."""
@@ -191,7 +215,8 @@ class Fleet:
         return self._outstanding.copy()
 
     def grow(self, instances: int) -> None:
-        """Make room for ``instances`` more."""
-        fresh = np.full((instances, self._free.shape[1]), -np.inf)
-        self._free = np.concatenate([self._free, fresh])
-        self._outstanding = np.concatenate([self._outstanding, np.zeros(instances, np.int64)])
+        """Make room for ``instances`` in all; there is never less room than before."""
+        added = max(0, instances - len(self._outstanding))
+        self._free = np.concatenate([self._free, np.full((added, self._free.shape[1]), -np.inf)])
+        self._outstanding = np.concatenate([self._outstanding, np.zeros(added, np.int64)])
+        self._pausing = np.concatenate([self._pausing, np.zeros((added, 2))])

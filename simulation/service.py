@@ -1,7 +1,7 @@
 """How long one request takes: measured samples or stated percentiles, drawn from a table of quantiles.
 
 Two parts: the time of a worker, during which it does nothing else, and the time beyond the worker (store, wire), during
-which it serves others.
+which it serves others. Besides, a worker may pause at fixed times for work left over by its requests.
 """
 
 import json
@@ -14,7 +14,11 @@ from typing import Any, Final, Self
 import numpy as np
 
 from fraud.errors import InvalidSetting
+from simulation.queueing import Fleet
 from simulation.randomness import FloatArray
+
+SHIPPED: Final = Path(__file__).with_name("service.json")
+"""Service times of the real scorer, as ``bench/capacity_check.py`` measured them."""
 
 QUANTILES: Final = 8_192
 """Entries of a table: the finest tail it can show is one in 8,192."""
@@ -24,16 +28,28 @@ _PLACES: Final = (np.arange(QUANTILES) + 0.5) / QUANTILES
 
 @dataclass(frozen=True, eq=False)
 class ServiceTimes:
-    """Quantiles (s) of both parts of a request, each ascending, shape ``(QUANTILES,)``."""
+    """Times (s) of a request.
+
+    Parameters
+    ----------
+    worker, beyond
+        Quantiles of both parts, each ascending, shape ``(QUANTILES,)``.
+    source
+        Where they are from, for people.
+    pause_every, pause_per_request
+        When the worker pauses, and how long for each request since the last pause.
+    """
 
     worker: FloatArray
     beyond: FloatArray
     source: str
+    pause_every: float = 1.0
+    pause_per_request: float = 0.0
 
     @property
     def mean(self) -> float:
-        """Mean time of a worker (s)."""
-        return float(self.worker.mean())
+        """Mean time that a request takes from a worker, pauses included (s)."""
+        return float(self.worker.mean()) + self.pause_per_request
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
         """Return ``count`` independent times of both parts (s)."""
@@ -44,7 +60,8 @@ class ServiceTimes:
         """Return times of the same shape, slower or faster, so that ``workers`` are busy all the time at ``rate``."""
         factor = workers / (rate * self.mean)
         source = f"{self.source}, scaled by {factor:.3g}"
-        return replace(self, worker=self.worker * factor, source=source)
+        pause = self.pause_per_request * factor
+        return replace(self, worker=self.worker * factor, pause_per_request=pause, source=source)
 
 
 def from_samples(samples: Sequence[float]) -> FloatArray:
@@ -74,8 +91,8 @@ def from_percentiles(percentiles: Mapping[float, float]) -> FloatArray:
     Examples
     --------
     >>> table = from_percentiles({0.5: 1.0, 0.95: 3.0, 0.99: 4.0})
-    >>> np.quantile(table, [0.5, 0.95, 0.99]).round(2)
-    array([1. , 3. , 4. ])
+    >>> np.quantile(table, [0.5, 0.95, 0.99]).round(2).tolist()
+    [1.0, 3.0, 4.0]
     """
     shares = sorted(percentiles)
     values = np.array([percentiles[share] for share in shares])
@@ -98,7 +115,8 @@ def read_service(path: Path) -> ServiceTimes:
     """Read service times from JSON.
 
     ``{"service_ms": …, "beyond_ms": …}``, where each is a list of measured milliseconds or an object of percentiles
-    such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent.
+    such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent, and so may the pauses,
+    ``"pause_every_ms": 100, "pause_ms_per_request": 0.05``.
 
     Raises
     ------
@@ -109,11 +127,25 @@ def read_service(path: Path) -> ServiceTimes:
         content = json.loads(path.read_text(encoding="utf-8"))
         worker = _table(content["service_ms"])
         beyond = _table(content["beyond_ms"]) if "beyond_ms" in content else np.zeros(QUANTILES)
+        pauses = float(content.get("pause_every_ms", 1e3)), float(content.get("pause_ms_per_request", 0.0))
     except OSError as error:
         raise InvalidSetting(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidSetting(f"{path} does not hold service times ({error!r}); see docs/capacity.md") from None
-    return ServiceTimes(worker / 1e3, beyond / 1e3, str(content.get("source", path.name)))
+    if pauses[0] <= 0.0 or pauses[1] < 0.0:
+        raise InvalidSetting(f"{path}: pauses {pauses} are not positive")
+    source = str(content.get("source", path.name))
+    return ServiceTimes(worker / 1e3, beyond / 1e3, source, pauses[0] / 1e3, pauses[1] / 1e3)
+
+
+def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
+    """Return an idle fleet that pauses as ``service`` says."""
+    return Fleet(
+        instances,
+        workers=workers,
+        pause_every_s=service.pause_every,
+        pause_per_request_s=service.pause_per_request,
+    )
 
 
 def _table(content: Any) -> FloatArray:

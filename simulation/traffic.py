@@ -14,18 +14,16 @@ from fraud.errors import InvalidSetting
 from fraud.scaling import INSTANCE_RATE, PLAN
 from simulation.config import WorldConfig
 from simulation.randomness import FloatArray
-from simulation.seasons import hour_weights
+from simulation.seasons import hour_weights, payday_factor
 
-Kind = Literal["ordinary", "payday", "surge"]
-KINDS: Final[tuple[Kind, ...]] = ("ordinary", "payday", "surge")
+Kind = Literal["ordinary", "payday"]
 
 PAYDAY: Final = date(2026, 3, 25)
 SURGE_HOUR: Final = 18
 """Local hour of the surge: the busiest of a payday."""
 
-SURGE_MINUTES: Final = 60
 NORMAL_PEAK: Final = 2.0 * INSTANCE_RATE
-"""Transactions per second in the busiest minute of an ordinary day: what the plan's smallest fleet is sized for."""
+"""Transactions per second in the busiest hour of an ordinary day: what the plan's smallest fleet is sized for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,59 +86,109 @@ def make_trace(
     surge: float = 2.5,
     ramp_minutes: int = 3,
 ) -> Trace:
-    """Make a trace, minute by minute, that ends with ``payday``.
+    """Make a trace, minute by minute, whose hours are those of the world's seasons, joined by straight lines.
 
-    Hours of the world's seasons are taken for local hours of the scaling plan's time zone, joined by straight lines.
+    The hours are taken for local hours of the scaling plan's time zone.
 
     Parameters
     ----------
     kind
-        ``ordinary``: the same days without their paydays; ``payday``: with them and a surge on the last day at
-        18:00 local, when everybody is paid at once; ``surge``: ordinary days with the surge.
+        ``payday``: the days up to ``payday``, with a surge on it at 18:00 local; ``ordinary``: the same days of the
+        week a fortnight earlier, without.
     payday
-        Last day of the trace.
+        Last day of the trace of a payday.
     days
         Days of the trace.
     normal_peak
-        Transactions per second in the busiest minute of an ordinary average weekday.
+        Transactions per second in the busiest hour of the median ordinary day.
     surge
-        Factor of the surge over the minute before it, for an hour.
+        Factor of the surge over what that hour would have been, for an hour.
     ramp_minutes
-        Time in which the surge builds up, and fades.
+        Time in which the surge builds up, and fades after the hour.
     """
     if not 1 <= days <= 60:
         raise InvalidSetting(f"days {days} is not in 1..60")
     if not (normal_peak > 0.0 and surge >= 1.0 and ramp_minutes >= 0):
-        raise InvalidSetting(f"normal peak {normal_peak}, surge {surge}, ramp {ramp_minutes}: too small")
-    minutes = _minutes(payday - timedelta(days=days - 1), payday + timedelta(days=1))
-    rates = _seasonal(minutes, payday, days, paydays=kind == "payday") * normal_peak
-    if kind != "ordinary":
-        rates *= _surge(minutes, payday, surge, ramp_minutes)
-    return Trace(np.append(minutes, minutes[-1] + 60.0), rates)
-
-
-def _minutes(first: date, end: date) -> FloatArray:
+        raise InvalidSetting(
+            f"normal peak {normal_peak} must be positive, surge {surge} >= 1, ramp {ramp_minutes} >= 0"
+        )
+    last = payday if kind == "payday" else payday - timedelta(days=14)
     zone = ZoneInfo(PLAN.timezone)
-    bounds = [datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() for day in (first, end)]
-    return np.arange(bounds[0], bounds[1], 60.0)
+    bounds = [
+        datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+        for day in (last - timedelta(days=days - 1), last + timedelta(days=1))
+    ]
+    minutes = np.arange(bounds[0], bounds[1], 60.0)
+    hours = _wall_hours(minutes, zone)
+    rates = _seasonal(hours, last, days) * normal_peak
+    if kind == "payday":
+        rush = (days - 1) * 24 + SURGE_HOUR
+        ramp = max(ramp_minutes, 1e-6) / 60.0
+        rates *= np.interp(hours, [rush, rush + ramp, rush + 1, rush + 1 + ramp], [1.0, surge, surge, 1.0])
+    return Trace(np.append(minutes, bounds[1]), rates)
 
 
-def _local_hours(minutes: FloatArray) -> FloatArray:
-    """Return the local time of each minute as hours since the first local midnight, by the wall clock."""
-    zone = ZoneInfo(PLAN.timezone)
-    local = [datetime.fromtimestamp(minute, zone).replace(tzinfo=UTC).timestamp() for minute in minutes.tolist()]
-    return (np.array(local) - local[0]) / 3600.0
+def _wall_hours(minutes: FloatArray, zone: ZoneInfo) -> FloatArray:
+    """Return the time that each minute's wall clock shows, in hours since the first local midnight."""
+    shown = [datetime.fromtimestamp(minute, zone).replace(tzinfo=UTC).timestamp() for minute in minutes.tolist()]
+    return (np.array(shown) - shown[0]) / 3600.0
 
 
-def _seasonal(minutes: FloatArray, payday: date, days: int, *, paydays: bool) -> FloatArray:
-    """Return the rate of each minute as a share of an ordinary day's peak."""
-    wide = days + 2  # one day around, so that the outer midnights are joined like the others
-    start = payday - timedelta(days=days)
-    weights = hour_weights(WorldConfig(days=wide, transactions_per_day=100, start=start))
-    reference = hour_weights(WorldConfig(days=7, transactions_per_day=100, start=date(2026, 1, 5)))
-    if not paydays:
-        weights = _without_paydays(weights, reference, start, wide)
-    ordinary_peak = reference.mean(axis=0).max() / reference[3].mean()
-    unit = weights / _thursday(weights, start) / ordinary_peak
-    hours = np.arange(wide * 24) - 24 + 0.5
-    return np.interp(_local_hours(minutes), hours, unit.ravel())
+def _seasonal(hours: FloatArray, last: date, days: int) -> FloatArray:
+    """Return the traffic at each wall hour, as a multiple of the busiest hour of the median ordinary day."""
+    before = 42  # enough days for a median, whatever the month
+    first = last - timedelta(days=days + before)
+    weights = hour_weights(WorldConfig(days=days + before + 2, transactions_per_day=100, start=first))
+    ordinary = [day for day in range(len(weights)) if payday_factor(first + timedelta(days=day)) == 1.0]
+    unit = weights / np.median(weights[ordinary].max(axis=1))
+    middle = np.arange(unit.size) - 24 * (before + 1) + 0.5
+    shares: FloatArray = np.interp(hours, middle, unit.ravel())
+    return shares
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a trace from CSV with the columns ``start`` (ISO 8601, with its offset) and ``rate`` (per second).
+
+    A rate holds until the next row's start, the last one as long as the one before it.
+
+    Raises
+    ------
+    InvalidSetting
+        Not such a file; the message names the line.
+    """
+    starts: list[float] = []
+    rates: list[float] = []
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                start, rate = _row(row)
+                if starts and start <= starts[-1]:
+                    raise InvalidSetting(f"{path}, row {len(starts) + 1}: {row['start']} is not after the row before")
+                starts.append(start)
+                rates.append(rate)
+    except OSError as error:
+        raise InvalidSetting(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidSetting(f"{path}, row {len(starts) + 1}: {error}") from None
+    if len(starts) < 2:
+        raise InvalidSetting(f"{path}: {len(starts)} rows are no trace; give two or more")
+    return Trace(np.array([*starts, 2 * starts[-1] - starts[-2]]), np.array(rates))
+
+
+def _row(row: dict[str, str]) -> tuple[float, float]:
+    moment, rate = datetime.fromisoformat(row["start"]), float(row["rate"])
+    if moment.tzinfo is None:
+        raise ValueError(f"{row['start']} has no offset from UTC such as +00:00")
+    if not 0.0 <= rate < 1e7:
+        raise ValueError(f"rate {rate} is not in 0..10000000")
+    return moment.timestamp(), rate
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write a trace as :func:`read_trace` reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["start", "rate"])
+        for start, rate in zip(trace.edges[:-1].tolist(), trace.rates.tolist(), strict=True):
+            writer.writerow([datetime.fromtimestamp(start, UTC).isoformat(), f"{rate:.3f}"])

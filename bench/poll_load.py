@@ -1,0 +1,105 @@
+"""HTTP load from one busy processor: sockets and ``epoll``, no event loop, so that the client adds little to a latency.
+
+Latencies count from the moment a request was due (open loop) or sent (closed loop). The client looks for answers every
+few tens of microseconds.
+"""
+
+import select
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+NAP_S: Final = 2e-5
+
+
+@dataclass
+class Load:
+    """What came of a load: latencies and duration in seconds, statuses, requests that found no free connection."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    held: int = 0
+
+
+class _Connections:
+    """Keep-alive connections, each with at most one request on its way."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._due: dict[int, float] = {}
+        self._partial: dict[int, bytes] = {}
+        self.idle: deque[int] = deque()
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", port))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sockets[connection.fileno()] = connection
+            self._poll.register(connection, select.EPOLLIN)
+            self.idle.append(connection.fileno())
+
+    def send(self, request: bytes, due: float) -> None:
+        number = self.idle.popleft()
+        self._due[number] = due
+        self._sockets[number].sendall(request)
+
+    def receive(self, load: Load) -> None:
+        answers = self._poll.poll(0.0)
+        if not answers:
+            time.sleep(NAP_S)
+        for number, _ in answers:
+            answer = self._partial.pop(number, b"") + self._sockets[number].recv(65_536)
+            assert answer, "the scorer closed a connection"
+            head, blank, body = answer.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) if blank else 1
+            if len(body) < length:
+                self._partial[number] = answer
+                continue
+            load.latencies.append(time.perf_counter() - self._due.pop(number))
+            load.statuses[int(answer[9:12])] += 1
+            self.idle.append(number)
+
+    def close(self) -> None:
+        for connection in self._sockets.values():
+            connection.close()
+        self._poll.close()
+
+
+def closed_loop(port: int, requests: Sequence[bytes], *, connections: int, count: int) -> Load:
+    """Send ``count`` requests, each connection its next one when the last was answered."""
+    load, clients, sent = Load(), _Connections(port, connections), 0
+    begun = time.perf_counter()
+    while len(load.latencies) < count:
+        while clients.idle and sent < count:
+            clients.send(requests[sent % len(requests)], time.perf_counter())
+            sent += 1
+        clients.receive(load)
+    load.seconds = time.perf_counter() - begun
+    clients.close()
+    return load
+
+
+def open_loop(
+    port: int, requests: Sequence[bytes], *, rate: float, seconds: float, seed: int, connections: int = 256
+) -> Load:
+    """Send at ``rate`` per second (Poisson) for ``seconds``, whatever the answers do."""
+    load, clients = Load(), _Connections(port, connections)
+    offsets = np.cumsum(np.random.default_rng(seed).exponential(1.0 / rate, int(rate * seconds)))
+    begun = time.perf_counter() + 0.05
+    sent, due = 0, (begun + offsets).tolist()
+    while len(load.latencies) < len(due):
+        while sent < len(due) and due[sent] <= time.perf_counter():
+            if not clients.idle:
+                load.held += 1
+                break
+            clients.send(requests[sent % len(requests)], due[sent])
+            sent += 1
+        clients.receive(load)
+    load.seconds = time.perf_counter() - begun
+    clients.close()
+    return load

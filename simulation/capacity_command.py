@@ -1,0 +1,168 @@
+"""``python -m simulation capacity`` and ``trace``: traffic against the endpoint under its scaling plan."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fraud.errors import TollgateError
+from fraud.scaling import INSTANCE_RATE, PLAN, ScalingPlan
+from simulation.capacity_report import as_json, plot, render, render_sizing
+from simulation.capacity_study import Study, Variations, expected_requests, study, with_payday_minimum
+from simulation.endpoint import Platform
+from simulation.scale import as_json as sizing_as_json
+from simulation.scale import size
+from simulation.service import SHIPPED, ServiceTimes, read_service
+from simulation.traffic import NORMAL_PEAK, PAYDAY, Kind, Trace, make_trace, read_trace, write_trace
+
+_PAYDAY = datetime(PAYDAY.year, PAYDAY.month, PAYDAY.day, tzinfo=UTC)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the room's command line."""
+    app.command("trace")(trace_command)
+    app.command("capacity")(capacity_command)
+
+
+def trace_command(
+    *,
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    kind: Annotated[Kind, typer.Option(help="The days up to a payday with its surge, or ordinary ones.")] = "payday",
+    payday: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Last day.")] = _PAYDAY,
+    days: Annotated[int, typer.Option(help="Days of the trace.")] = 2,
+    normal_peak: Annotated[float, typer.Option(help="Transactions/s in an ordinary day's busiest hour.")] = NORMAL_PEAK,
+    surge: Annotated[float, typer.Option(help="Factor of the surge at 18:00 on the payday.")] = 2.5,
+    ramp_minutes: Annotated[int, typer.Option(help="Minutes in which the surge builds up.")] = 3,
+) -> None:
+    """Write a trace of traffic, from the seasons of the simulated world."""
+    with _Errors():
+        trace = make_trace(
+            kind, payday=payday.date(), days=days, normal_peak=normal_peak, surge=surge, ramp_minutes=ramp_minutes
+        )
+        write_trace(trace, out)
+        million = trace.transactions(trace.start, trace.end) / 1e6
+        typer.echo(
+            f"{out}: {len(trace.rates)} minutes, {million:.1f} million transactions, peak {trace.rates.max():,.0f}/s"
+        )
+
+
+def capacity_command(  # noqa: PLR0913  # one parameter per option
+    *,
+    trace: Annotated[Path | None, typer.Option(help="CSV of rates, as the trace command writes it.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Instead: size the system for this many transactions/s.")] = None,
+    service: Annotated[Path | None, typer.Option(help="JSON of service times, used as they are.")] = None,
+    instance_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Scale service times so that an instance saturates at this rate. Without --service: the plan's."
+        ),
+    ] = None,
+    start_delay: Annotated[float, typer.Option(help="Median seconds until a new instance takes requests.")] = 240.0,
+    overhead_ms: Annotated[float, typer.Option(help="Milliseconds the platform adds.")] = Platform.overhead_ms,
+    deadline_ms: Annotated[float, typer.Option(help="Later than this is late.")] = Platform.deadline_ms,
+    price: Annotated[float, typer.Option(help="Dollars per instance-hour.")] = Platform.price_per_hour,
+    payday_minimum: Annotated[int | None, typer.Option(help="Another minimum on paydays than the plan's.")] = None,
+    sensitivity: Annotated[
+        bool, typer.Option(help="Also vary start delay and payday minimum, and lose a zone.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 7,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here as JSON.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the run here (.png, .svg, .pdf).")] = None,
+) -> None:
+    """Simulate the scoring endpoint under its scaling plan, request by request."""
+    with _Errors():
+        platform = Platform(
+            start_delay_s=start_delay, overhead_ms=overhead_ms, deadline_ms=deadline_ms, price_per_hour=price
+        )
+        if scale is not None:
+            sizing = size(scale, platform=platform)
+            _write_json(sizing_as_json(sizing), json_file)
+            Console().print(render_sizing(sizing, platform))
+            return
+        if trace is None:
+            raise typer.BadParameter("give --trace FILE (write one with `python -m simulation trace`) or --scale RATE")
+        plan = PLAN if payday_minimum is None else with_payday_minimum(PLAN, payday_minimum)
+        minimums = sorted({peak.min_instances + more for peak in plan.monthly for more in (2, 4, 8)})
+        found = _watched(
+            read_trace(trace),
+            _service(service, instance_rate, platform),
+            platform,
+            plan,
+            seed=seed,
+            variations=Variations(tuple(minimums)) if sensitivity else Variations((), (), zone_loss=False),
+        )
+        _write_json(as_json(found, plan), json_file)
+        if plot_file is not None:
+            plot(found, plan, plot_file)
+        Console().print(render(found, plan))
+
+
+class _Errors:
+    """Turns an expected error into one sentence and status 2."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (TollgateError, OSError)):
+            Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+
+
+def _service(file: Path | None, instance_rate: float | None, platform: Platform) -> ServiceTimes:
+    if file is not None and instance_rate is None:
+        return read_service(file)
+    times = read_service(file or SHIPPED)
+    rate = INSTANCE_RATE if instance_rate is None else instance_rate
+    if rate <= 0.0:
+        raise typer.BadParameter(f"--instance-rate {rate} is not positive")
+    return times.saturating_at(rate, workers=platform.workers)
+
+
+def _watched(
+    trace: Trace,
+    service: ServiceTimes,
+    platform: Platform,
+    plan: ScalingPlan,
+    *,
+    seed: int,
+    variations: Variations,
+) -> Study:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        # Work goes with requests, not with simulated time.
+        total = expected_requests(trace, runs=variations.count)
+        task = progress.add_task("trace", total=total)
+        done: dict[str, float] = {}
+
+        def advance(name: str, requests: float) -> None:
+            done[name] = requests
+            progress.update(task, completed=sum(done.values()), description=name)
+
+        return study(
+            trace,
+            service,
+            platform=platform,
+            plan=plan,
+            seed=seed,
+            variations=variations,
+            progress=advance,
+        )
+
+
+def _write_json(content: dict[str, object], path: Path | None) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content, indent=1, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")

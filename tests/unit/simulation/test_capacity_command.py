@@ -1,0 +1,78 @@
+"""The commands as people and machines call them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simulation.__main__ import app
+
+WIDE = {"COLUMNS": "250"}
+TRACE = "start,rate\n" + "".join(f"2026-03-10T{9 + n // 60:02d}:{n % 60:02d}:00Z,{40 + n}\n" for n in range(120))
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE)
+    return path
+
+
+def test_trace_command_writes_what_capacity_reads(tmp_path: Path) -> None:
+    out = tmp_path / "payday.csv"
+    result = CliRunner().invoke(app, ["trace", "--kind", "payday", "--days", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert len(out.read_text().splitlines()) == 1 + 24 * 60
+
+
+def test_capacity_prints_tables_and_assumptions_and_writes_json_and_plot(tmp_path: Path, trace: Path) -> None:
+    found, picture = tmp_path / "capacity.json", tmp_path / "capacity.png"
+    result = CliRunner(env=WIDE).invoke(
+        app, ["capacity", "--trace", str(trace), "--json", str(found), "--plot", str(picture), "--overhead-ms", "3"]
+    )
+    assert result.exit_code == 0, result.output
+    for words in ("perfect foresight", "start delay 900 s", "payday minimum", "a zone lost", "3 ms to every request"):
+        assert words in result.stdout.replace("\n", " ")
+    content = json.loads(found.read_text())
+    assert len(content["minutes"]) == 120
+    assert content["requests"] == sum(minute["requests"] for minute in content["minutes"])
+    assert content["instance_hours"] == pytest.approx(8.0)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_seed_writes_the_same_bytes(tmp_path: Path, trace: Path) -> None:
+    texts = []
+    for name in ("one.json", "two.json"):
+        command = ["capacity", "--trace", str(trace), "--no-sensitivity", "--json", str(tmp_path / name)]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        texts.append((tmp_path / name).read_text())
+    assert texts[0] == texts[1]
+
+
+def test_scale_prints_the_sizing(tmp_path: Path) -> None:
+    path = tmp_path / "scale.json"
+    result = CliRunner(env=WIDE).invoke(app, ["capacity", "--scale", "100000", "--json", str(path)])
+    assert result.exit_code == 0, result.output
+    content = json.loads(path.read_text())
+    assert content["rate"] == 100_000
+    assert content["bottleneck"] in result.stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--trace"),
+        (["--trace", "nowhere.csv"], "nowhere.csv"),
+        (["--scale", "0"], "0.0"),
+        (["--trace", "TRACE", "--start-delay", "-5"], "-5"),
+        (["--trace", "TRACE", "--service", "nowhere.json"], "nowhere.json"),
+        (["--trace", "TRACE", "--instance-rate", "0"], "--instance-rate"),
+        (["--trace", "TRACE", "--payday-minimum", "99"], "99"),
+    ],
+)
+def test_bad_value_is_named(trace: Path, arguments: list[str], said: str) -> None:
+    given = [str(trace) if argument == "TRACE" else argument for argument in arguments]
+    result = CliRunner().invoke(app, ["capacity", "--no-sensitivity", *given])
+    assert result.exit_code == 2
+    assert said in result.stderr

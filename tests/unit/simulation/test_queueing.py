@@ -1,0 +1,136 @@
+"""Queues against formulas, with fixed seeds; bounds are several standard errors of the sample means."""
+
+from math import factorial
+
+import numpy as np
+import pytest
+
+from simulation.queueing import Fleet, percentile, share_above, tally
+from simulation.randomness import FloatArray
+
+COUNT = 2_000_000
+
+
+def wait(service: FloatArray, *, utilisation: float, workers: int = 1, seed: int = 1) -> float:
+    """Return the mean wait, in mean service times, at one instance under Poisson arrivals."""
+    rate = utilisation * workers / service.mean()
+    arrivals = np.cumsum(np.random.default_rng(seed).exponential(1.0 / rate, len(service)))
+    work = np.stack([arrivals, service, np.zeros(len(service))])
+    latency = Fleet(1, workers=workers).serve([0], work)
+    return float((latency - service).mean() / service.mean())
+
+
+def erlang_c(utilisation: float, workers: int) -> float:
+    """Return the probability of having to wait in M/M/c."""
+    load = utilisation * workers
+    busy = load**workers / factorial(workers) / (1.0 - utilisation)
+    return float(busy / (sum(load**number / factorial(number) for number in range(workers)) + busy))
+
+
+@pytest.mark.parametrize("utilisation", [0.3, 0.6, 0.8])
+def test_wait_of_m_m_1(utilisation: float) -> None:
+    service = np.random.default_rng(2).exponential(1.0, COUNT)
+    assert wait(service, utilisation=utilisation) == pytest.approx(utilisation / (1 - utilisation), rel=0.03)
+
+
+@pytest.mark.parametrize("utilisation", [0.3, 0.6, 0.8])
+def test_wait_of_m_d_1(utilisation: float) -> None:
+    assert wait(np.ones(COUNT), utilisation=utilisation) == pytest.approx(
+        utilisation / (2 * (1 - utilisation)), rel=0.03
+    )
+
+
+def test_wait_of_m_g_1_follows_pollaczek_and_khinchine() -> None:
+    service = np.random.default_rng(3).lognormal(0.0, 0.8, COUNT)
+    variation = service.var() / service.mean() ** 2
+    expected = 0.7 / 0.3 * (1 + variation) / 2
+    assert wait(service, utilisation=0.7) == pytest.approx(expected, rel=0.04)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 16])
+def test_wait_of_m_m_c(workers: int) -> None:
+    service = np.random.default_rng(4).exponential(1.0, COUNT)
+    expected = erlang_c(0.8, workers) / (workers * (1 - 0.8))
+    assert wait(service, utilisation=0.8, workers=workers) == pytest.approx(expected, rel=0.04)
+
+
+def test_latency_of_m_m_1_is_exponential() -> None:
+    service = np.random.default_rng(5).exponential(1.0, COUNT)
+    arrivals = np.cumsum(np.random.default_rng(6).exponential(2.0, COUNT))
+    latency = Fleet(1).serve([0], np.stack([arrivals, service, np.zeros(COUNT)]))
+    shares = np.array([0.5, 0.95, 0.99])
+    assert np.quantile(latency, shares) == pytest.approx(-2.0 * np.log1p(-shares), rel=0.03)
+
+
+def test_least_outstanding_of_idle_instances_serves_like_one_queue_when_light() -> None:
+    latency = Fleet(3).serve([0, 1, 2], np.array([[0.0, 0.1, 0.2], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
+    assert latency == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_request_goes_to_the_instance_with_the_fewest_outstanding() -> None:
+    fleet = Fleet(2)
+    latency = fleet.serve([0, 1], np.array([[0.0, 0.1, 0.7, 0.8], [9.0, 0.5, 0.5, 0.5], [0.0] * 4]))
+    assert latency == pytest.approx([9.0, 0.5, 0.5, 8.7])  # the last finds one outstanding at each: it goes round
+
+
+def test_pause_stops_an_instance_for_what_its_requests_left_over() -> None:
+    fleet = Fleet(1, pause_every_s=1.0, pause_per_request_s=0.1)
+    arrivals = np.array([0.1, 0.5, 1.05, 1.9, 2.05])
+    latency = fleet.serve([0], np.stack([arrivals, np.full(5, 0.01), np.zeros(5)]))
+    assert latency == pytest.approx([0.01, 0.01, 0.16, 0.01, 0.16])  # 2 requests pause 0.2 s from 1.0, 2 from 2.0
+
+
+def test_time_beyond_the_worker_delays_nobody_else_but_is_outstanding() -> None:
+    fleet = Fleet(1)
+    latency = fleet.serve([0], np.array([[0.0, 0.5], [1.0, 1.0], [10.0, 0.0]]))
+    assert latency == pytest.approx([11.0, 1.5])
+    assert fleet.outstanding(5.0).tolist() == [1]
+    assert fleet.outstanding(11.0).tolist() == [0]
+
+
+def test_closed_instance_finishes_what_it_has_and_gets_nothing_new() -> None:
+    fleet = Fleet(2)
+    fleet.serve([0, 1], np.array([[0.0, 0.0], [5.0, 5.0], [0.0, 0.0]]))
+    latency = fleet.serve([1], np.array([[1.0], [1.0], [0.0]]))
+    assert latency == pytest.approx([5.0])
+    assert fleet.outstanding(5.5).tolist() == [0, 1]
+
+
+def test_every_arrival_is_served_once() -> None:
+    rng = np.random.default_rng(7)
+    fleet, served = Fleet(5, workers=2), 0
+    for start in range(50):
+        arrivals = np.sort(rng.uniform(start, start + 1, 400))
+        served += len(fleet.serve([0, 2, 4], np.stack([arrivals, rng.exponential(0.01, 400), np.full(400, 0.003)])))
+        assert fleet.outstanding(start + 1.0)[[1, 3]].sum() == 0
+    assert served == 20_000
+    assert fleet.outstanding(1e9).sum() == 0
+
+
+def test_steps_do_not_matter() -> None:
+    rng = np.random.default_rng(8)
+    work = np.stack(
+        [np.cumsum(rng.exponential(0.01, 5_000)), rng.exponential(0.03, 5_000), rng.exponential(0.01, 5_000)]
+    )
+    whole = Fleet(4).serve([0, 1, 2, 3], work)
+    fleet = Fleet(4)
+    parts = [fleet.serve([0, 1, 2, 3], part) for part in np.split(work, [17, 900, 901, 4_000], axis=1)]
+    assert np.array_equal(whole, np.concatenate(parts))
+
+
+def test_fleet_grows_without_forgetting() -> None:
+    fleet = Fleet(1)
+    fleet.serve([0], np.array([[0.0], [5.0], [0.0]]))
+    fleet.grow(3)
+    fleet.grow(2)
+    assert fleet.serve([0, 2], np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]])) == pytest.approx([1.0, 5.0])
+
+
+def test_tally_keeps_percentiles_within_its_buckets() -> None:
+    latency = np.random.default_rng(9).lognormal(-5.0, 1.0, 200_000)
+    buckets = tally(latency)
+    assert buckets.sum() == len(latency)
+    for share in (0.5, 0.95, 0.99):
+        assert percentile(buckets, share) == pytest.approx(np.quantile(latency, share), rel=0.011)
+    assert share_above(buckets, 0.02) == pytest.approx((latency > 0.02).mean(), rel=0.03)
+    assert np.isnan(percentile(np.zeros(10), 0.5))
