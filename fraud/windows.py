@@ -163,6 +163,17 @@ def _select(entity: Entity) -> dict[str, tuple[str, ...]]:
     }
 
 
+def reach_ms() -> int:
+    """Return how far before its time a question may depend on the log.
+
+    A window reaches its length and a tile. What was unusually large within one was so by the 30 days before *it*, so
+    the longest window of such a share reaches that much further.
+    """
+    month = WINDOWS[-1].length_ms + WINDOWS[-1].tile_ms
+    shares = [w for e in ENTITIES for w in WINDOWS if w.label in _select(e).get("large_share", ())]
+    return month + max(window.length_ms + window.tile_ms for window in shares)
+
+
 def _feature_name(entity: Entity, statistic: str, window: str) -> str:
     column = statistic
     if entity in _PARTIES:

@@ -18,7 +18,7 @@ import pyarrow.dataset as pds
 from fraud import ring
 from fraud.history import History, Questions, sort_history
 from fraud.velocity import Changes, country_code
-from fraud.windows import DAY, ENTITIES, LONGEST_MS, Entity
+from fraud.windows import ENTITIES, Entity, reach_ms
 from stores.columns import (
     IntArray,
     find_keys,
@@ -33,7 +33,7 @@ from stores.columns import (
 from stores.errors import UnreadableSource
 from stores.files import Location, Span, read_files
 
-REACH_MS: Final = LONGEST_MS + DAY
+REACH_MS: Final = reach_ms()
 """How far before a question's time a window may reach: the longest window, and its tile."""
 
 TRANSACTIONS: Final = "transactions"

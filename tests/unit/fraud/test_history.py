@@ -11,7 +11,7 @@ from fraud import ring, tiles, velocity
 from fraud.hashing import hash32, hash64
 from fraud.history import History, Questions, read_history, sort_history, states
 from fraud.velocity import Changes, FloatArray, Question
-from fraud.windows import ENTITIES, RING_KEEP, Entity
+from fraud.windows import ENTITIES, RING_KEEP, Entity, reach_ms
 
 START = 1_770_000_000_000
 DAY = 86_400_000
@@ -140,3 +140,22 @@ def test_future_changes_alter_no_bit_of_an_answer(entity: Entity) -> None:
     before, after = told(entity, past, 4), told(entity, past + future, 4)
     assert ask(before, keys, [START] * 4).tobytes() == ask(after, keys, [START] * 4).tobytes()
     assert ask(before, keys, [START + DAY] * 4).tobytes() != ask(after, keys, [START + DAY] * 4).tobytes()
+
+
+def test_the_stated_reach_of_the_log_is_enough() -> None:
+    """What lies further back than the reach changes no bit, though it made earlier payments usual or large."""
+    rng = np.random.default_rng(11)
+    as_of = 1_770_000_000_000
+    times = np.sort(as_of - rng.integers(1, 100 * 86_400_000, 900))
+    changes = np.zeros(len(times), ring.ENTRY)
+    changes["time"], changes["id"] = times, np.arange(len(times))
+    changes["amount"] = rng.choice([100, 5_000, 90_000], len(times), p=[0.6, 0.3, 0.1])
+    asked = Questions(*(np.array([value], np.int64) for value in (0, as_of, 1, ring.NOWHERE, ring.NOWHERE)))
+    near = changes[times >= as_of - reach_ms()]
+    too_near = changes[times >= as_of - 31 * 86_400_000]
+    whole, reached, short = (
+        read_history(sort_history("merchant", np.zeros(len(some), np.int64), some, 1), asked)
+        for some in (changes, near, too_near)
+    )
+    assert reached.tobytes() == whole.tobytes()
+    assert short.tobytes() != whole.tobytes()
