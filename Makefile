@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench train retrain lock clean
+.PHONY: help setup demo test check bench train retrain infra infra-security lock clean
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PY := .venv/bin/python
@@ -23,7 +23,7 @@ DEMO_STAMP := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/demo.stamp)
 	@touch $@
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/dev.stamp ## Make .venv with everything a developer needs
 	@:
@@ -47,11 +47,29 @@ check: .venv/dev.stamp ## Lint, formatting, types, walls, dependencies, dead cod
 bench: .venv/dev.stamp ## Measure, into build/bench/ and docs/benchmarks.md
 	@if [[ ! -d bench ]]; then echo "bench: there is no bench/ folder in this version." >&2; exit 2; fi; exec $(PY) -m bench $(ARGS)
 
-train: $(DEMO_STAMP) ## Train a model (ARGS="COMMAND --option ...")
-	@exec $(PY) -m training $(ARGS)
+# Both work on LAKE; without one a small world is made, once, in build/train/lake.
+LAKE ?=
+TRAIN_LAKE = $(or $(LAKE),build/train/lake)
+TRAIN_WORLD = $(if $(LAKE),,build/train/lake/manifest.json)
 
-retrain: $(DEMO_STAMP) ## Run one weekly iteration (ARGS=...)
-	@exec $(PY) -m retraining $(ARGS)
+build/train/lake/manifest.json: | $(DEMO_STAMP)
+	@$(PY) -m simulation generate --days 80 --transactions-per-day 4000 --seed 7 --force --out build/train/lake
+
+train: $(DEMO_STAMP) $(TRAIN_WORLD) ## Train and evaluate a model (LAKE=DIR, ARGS="--as-of DAY --option ...")
+	@exec $(PY) -m training train --lake $(TRAIN_LAKE) --out build/train $(ARGS)
+
+# A refusal (3) is an answer: only a failure fails the target. A scheduler calls the command and reads its exit code.
+retrain: $(DEMO_STAMP) $(TRAIN_WORLD) ## Run one weekly iteration (LAKE=DIR, ARGS="--as-of DAY --option ...")
+	@$(PY) -m retraining week --lake $(TRAIN_LAKE) --models build/train/models $(ARGS) || [[ $$? == 3 ]]
+
+infra: .venv/dev.stamp ## Render the AWS templates and check them: golden files, our rules, cfn-lint
+	@$(PY) -m infra render --check
+	@$(PY) -m infra rules
+	@.venv/bin/cfn-lint --regions eu-west-1 -- infra/templates/*.yaml
+	@echo "infra: all clean"
+
+infra-security: .venv/dev.stamp ## checkov on the templates, hadolint on the Dockerfiles (own environment)
+	@exec infra/audit/run
 
 lock: .venv/dev.stamp ## Compile requirements/*.txt from pyproject.toml (ARGS=--upgrade)
 	@exec requirements/compile.sh $(ARGS)

@@ -1,0 +1,323 @@
+"""AWS from the command line: render and check templates, plan and deploy stacks, roll models out and back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from time import time_ns
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fraud.errors import TollgateError
+from fraud.scaling import PLAN
+from infra import rendering, rules, sbom, trees
+from infra.approval import scaled_to
+from infra.changes import Account, Plan
+from infra.deployer import NONE, Rollout, look
+from infra.environment import Environment, read_environment
+from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
+from infra.names import plain_name
+from infra.publishing import publish as publish_file
+from infra.redrive import redrive as put_back
+from infra.screens import plan_as_json, show_json, show_plan, show_rows
+from infra.stacks import STACKS, Stack
+from infra.wiring import Wired, clients, prefix_lists, wire
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(stderr=True)
+
+Name = Annotated[str, typer.Argument(help="Environment: a file in infra/environments/.", metavar="ENVIRONMENT")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line on stdout.")]
+Url = Annotated[str, typer.Option("--endpoint-url", help="An emulator instead of AWS.")]
+One = Annotated[str, typer.Option("--stack", help="One stack only.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def render(check: Annotated[bool, typer.Option("--check", help="Only compare; fail on a difference.")] = False) -> None:
+    """Write the templates to infra/templates/."""
+    if check:
+        rendering.check()
+        typer.echo(f"{len(STACKS)} templates are what the code renders")
+        return
+    changed = rendering.write()
+    typer.echo(f"wrote {', '.join(path.name for path in changed)}" if changed else "nothing changed")
+
+
+@app.command(name="rules")
+def rules_(as_json: AsJson = False) -> None:
+    """Check our own rules: least privilege, encryption, nothing public, tags, data kept, logs that end."""
+    found = [(stack.name, item) for stack in STACKS for item in rules.findings(stack.name, rendering.as_data(stack))]
+    if as_json:
+        typer.echo(show_json([{"stack": stack, **asdict(item)} for stack, item in found]))
+    for stack, item in found:
+        typer.echo(f"{stack}.{item.resource}: {item.rule}: {item.detail}", err=True)
+    if found:
+        raise StaleTemplates(f"{len(found)} rules are broken")
+    if not as_json:
+        typer.echo(f"no rule is broken; {len(rules.WILDCARDS)} exceptions, each with its reason")
+
+
+@app.command()
+def plan(name: Name, url: Url = "", one: One = "", as_json: AsJson = False) -> None:
+    """Show what deploying would change, and change nothing."""
+    account, environment = _account(name, url)
+    plans = []
+    for stack in _stacks(one):
+        with _waiting(f"planning {stack.name}"):
+            made = account.plan(stack)
+            account.discard(made)
+        plans.append((stack, made))
+        show_plan(console, made, account.name(stack))
+    for missing in environment.unready():
+        console.print(f"[yellow]{missing} is still made of zeros[/]: deploy needs its digest")
+    if as_json:
+        typer.echo(show_json([plan_as_json(made, account.name(stack)) for stack, made in plans]))
+
+
+@app.command()
+def deploy(name: Name, url: Url = "", one: One = "", yes: Yes = False, as_json: AsJson = False) -> None:
+    """Deploy the stacks in order: plan, show, ask, execute. Safe to run again after any interruption."""
+    account, environment = _account(name, url)
+    done = []
+    for stack in _stacks(one):
+        if stack.name not in ("network", "data"):
+            _ready(environment)
+        with _waiting(f"planning {stack.name}"):
+            made = account.plan(stack)
+        show_plan(console, made, account.name(stack))
+        if made.waits_for:
+            raise InvalidEnvironment(f"{stack.name} waits for {', '.join(made.waits_for)}: deploy that first")
+        _execute(account, made, yes=yes)
+        done.append(plan_as_json(made, account.name(stack)))
+    if as_json:
+        typer.echo(show_json(done))
+
+
+def _ready(environment: Environment) -> None:
+    unready = environment.unready()
+    if unready:
+        raise InvalidEnvironment(
+            f"infra/environments/{environment.name}.toml: {', '.join(unready)} still made of zeros; network and data "
+            "are deployed: push the images, publish the registry (docs/aws.md), put their digests in and run again"
+        )
+
+
+def _execute(account: Account, made: Plan, *, yes: bool) -> None:
+    if not made.change_set:
+        return
+    if not yes and not typer.confirm("Execute?", err=True):
+        account.discard(made)
+        raise typer.Exit(1)
+    with _waiting(f"deploying {made.stack.name}") as say:
+        account.execute(made, say)
+
+
+@app.command()
+def status(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+    """Show the stacks and what the endpoint serves."""
+    account, environment = _account(name, url)
+    states = {stack.name: account.status(stack) for stack in STACKS}
+    served = look(clients(environment, url)("sagemaker"), plain_name(environment.name, "scorer"))
+    if as_json:
+        typer.echo(show_json({"stacks": states, "endpoint": asdict(served)}))
+        return
+    show_rows(Console(), environment.name, ("stack", "status"), list(states.items()))
+    rows = [(key, str(value) or "-") for key, value in asdict(served).items()]
+    show_rows(Console(), plain_name(environment.name, "scorer"), ("endpoint", ""), rows)
+
+
+@app.command()
+def destroy(name: Name, url: Url = "", one: One = "", yes: Yes = False) -> None:
+    """Delete the stacks that keep nothing; data, keys and images stay, and so does a serving endpoint."""
+    account, environment = _account(name, url)
+    chosen = _stacks(one) if one else [stack for stack in reversed(STACKS) if not stack.keeps_data]
+    for stack in chosen:
+        if not yes and not stack.keeps_data and not typer.confirm(f"Delete {account.name(stack)}?", err=True):
+            raise typer.Exit(1)
+        if stack.name == "serving":
+            _refuse_serving(environment, url)
+        with _waiting(f"deleting {stack.name}"):
+            there = account.destroy(stack)
+        typer.echo(f"{account.name(stack)}: {'deleted' if there else 'was not there'}")
+    kept = [account.name(stack) for stack in STACKS if stack.keeps_data]
+    typer.echo(f"kept: {', '.join(kept)}")
+
+
+def _refuse_serving(environment: Environment, url: str) -> None:
+    """Refuse to take role and alarms away from an endpoint that stands."""
+    endpoint = plain_name(environment.name, "scorer")
+    if look(clients(environment, url)("sagemaker"), endpoint).status != NONE:
+        raise EndpointStuck(
+            f"{endpoint} stands on the serving stack; if nothing calls it any more, run "
+            f"'aws sagemaker delete-endpoint --endpoint-name {endpoint}' first"
+        )
+
+
+@app.command()
+def release(
+    name: Name,
+    package: Annotated[str, typer.Argument(help="ARN of an approved model package.")],
+    url: Url = "",
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Delete an endpoint that failed and serves nothing.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end of the rollout.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Roll an approved model package out, canary first; the same package again changes nothing."""
+    environment = read_environment(name)
+    wired = _wired(environment, url)
+    rollout = wired.deployer.deploy(package, recreate=recreate)
+    _end(wired, environment, rollout, wait=wait, as_json=as_json)
+    if wait:
+        wired.deployer.mark(package, "deployed")
+
+
+@app.command()
+def rollback(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+    """Serve what was served before, at once."""
+    environment = read_environment(name)
+    wired = _wired(environment, url)
+    _end(wired, environment, wired.deployer.rollback(), wait=True, as_json=as_json)
+
+
+def _end(wired: Wired, environment: Environment, rollout: Rollout, *, wait: bool, as_json: bool) -> None:
+    """Wait for a rollout's end, register scaling, report."""
+    if wait:
+        with _waiting(f"{rollout.step} {rollout.config}") as say:
+            wired.deployer.settle(rollout.config, lambda now: say(f"{now.status} towards {now.coming or now.config}"))
+        wired.scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+    report = asdict(rollout)
+    typer.echo(show_json(report) if as_json else ", ".join(f"{key}: {value or '-'}" for key, value in report.items()))
+
+
+@app.command()
+def scale(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+    """Register the scaling plan of fraud/scaling.py for the endpoint."""
+    environment = read_environment(name)
+    done = _wired(environment, url).scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+    report = asdict(done)
+    typer.echo(
+        show_json(report) if as_json else "\n".join(f"{key}: {', '.join(v) or '-'}" for key, v in report.items())
+    )
+
+
+@app.command()
+def publish(
+    name: Name,
+    kind: Annotated[str, typer.Argument(help="registry or pipeline.")],
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    url: Url = "",
+) -> None:
+    """Put Feast's registry or the pipeline's definition into the bucket under its digest, and print the digest."""
+    environment = read_environment(name)
+    done = publish_file(clients(environment, url)("s3"), environment.bucket, kind, file)
+    console.print(f"s3://{environment.bucket}/{done.key} {'published' if done.fresh else 'was there already'}")
+    typer.echo(done.digest)
+
+
+@app.command()
+def redrive(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+    """Put records back on the stream that Lambda gave up on and kept in the bucket."""
+    environment = read_environment(name)
+    client = clients(environment, url)
+    stream = plain_name(environment.name, "transactions")
+    total = 0
+    with _waiting("putting records back") as say:
+
+        def advance(count: int) -> None:
+            nonlocal total
+            total += count
+            say(f"{total} records put back")
+
+        done = put_back(client("s3"), client("kinesis"), bucket=environment.bucket, stream=stream, advance=advance)
+    typer.echo(show_json(asdict(done)) if as_json else f"{done.records} records of {done.objects} invocations put back")
+
+
+@app.command()
+def bill(
+    image: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(sbom.LOCKS))}.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; without it, stdout.")] = None,
+) -> None:
+    """Write an image's bill of material (CycloneDX)."""
+    content = sbom.bill(image)
+    if out is None:
+        typer.echo(show_json(content))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(show_json(content) + "\n", encoding="utf-8")
+    typer.echo(f"{out}: {len(content['components'])} packages")
+
+
+@app.command()
+def tree(
+    image: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(sbom.LOCKS))}.")],
+    into: Annotated[Path, typer.Option(help="New folder to build in.")],
+    as_json: AsJson = False,
+) -> None:
+    """Build what an image's Dockerfile builds, without Docker, and say what it weighs."""
+    with _waiting(f"building {image}") as say:
+        built = trees.build(image, into, say)
+    if as_json:
+        typer.echo(show_json(asdict(built)))
+        return
+    rows = [(name, f"{size / 1e6:.1f}") for name, size in built.largest]
+    show_rows(Console(), f"{image}: {built.total / 1e6:.1f} MB, {built.files} files", ("largest", "MB"), rows)
+
+
+def _stacks(one: str) -> list[Stack]:
+    chosen = [stack for stack in STACKS if one in ("", stack.name)]
+    if not chosen:
+        raise InvalidEnvironment(f"there is no stack {one!r}; known are {', '.join(stack.name for stack in STACKS)}")
+    return chosen
+
+
+def _account(name: str, url: str) -> tuple[Account, Environment]:
+    environment = read_environment(name)
+    client = clients(environment, url)
+    found = prefix_lists(client, environment)
+    return Account(client("cloudformation"), environment, found, emulated=bool(url)), environment
+
+
+def _wired(environment: Environment, url: str) -> Wired:
+    return wire(clients(environment, url), environment)
+
+
+def _now_ms() -> int:
+    return time_ns() // 1_000_000
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[Any]:
+    """Show that something goes on, for how long, and what was last said."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what)
+        yield lambda said: progress.update(task, description=f"{what}: {said}")
+
+
+def main() -> None:
+    """Run the command line; an expected failure ends with one sentence and code 1."""
+    try:
+        app()
+    except TollgateError as error:
+        _fail(f"{error} ({error.code})")
+    except (BotoCoreError, ClientError, ResponseParserError) as error:
+        _fail(f"AWS or its emulator refused: {error}")
+    except OSError as error:
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}")
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"infra: {sentence}", err=True)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Every alarm: what is measured, when it is too much, what it means. ``docs/runbook.md`` says what to do.
+
+Alarms on what our own processes log are fed by metric filters over their structured log events.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from infra.names import plain_name
+
+NAMESPACE: Final = "Tollgate"
+VARIANT: Final = "live"
+ENDPOINT: Final = {"EndpointName": "tollgate-${Environment}-scorer", "VariantName": VARIANT}
+_CONSUMER: Final = {"FunctionName": "tollgate-${Environment}-stream"}
+_STREAM: Final = {"StreamName": "tollgate-${Environment}-transactions"}
+_STORE: Final = {"CacheClusterId": "tollgate-${Environment}-online-001"}
+
+
+@dataclass(frozen=True)
+class LoggedMetric:
+    """A metric made from log events.
+
+    Parameters
+    ----------
+    name
+        Metric in ``NAMESPACE``, one value per event.
+    event
+        Name of the event, as the process logs it.
+    value
+        Field that is summed; null counts the events.
+    """
+
+    name: str
+    event: str
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm.
+
+    Parameters
+    ----------
+    suffix
+        Its name after ``tollgate-<environment>-``.
+    stack
+        Where it is defined: with what it watches.
+    meaning
+        One sentence for whoever is woken up.
+    statistic
+        ``Sum``, ``Maximum``, ... or a percentile such as ``p99``.
+    percent_of
+        Another metric; the threshold is then a percentage of it, looked at once it is 50 or more.
+    silence_is_bad
+        Whether no data raises the alarm.
+    guards_rollouts
+        Whether a rollout comes back by itself when the alarm is raised.
+    """
+
+    suffix: str
+    stack: str
+    meaning: str
+    namespace: str
+    metric: str
+    statistic: str
+    threshold: float
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+    period_s: int = 60
+    periods: int = 3
+    datapoints: int = 2
+    below: bool = False
+    percent_of: str = ""
+    silence_is_bad: bool = False
+    guards_rollouts: bool = False
+
+
+SCORER_EVENTS: Final = (
+    LoggedMetric("StoreLost", "store_lost"),
+    LoggedMetric("RequestsFailed", "request_failed"),
+    LoggedMetric("DecisionsLost", "decisions_lost", "count"),
+)
+STREAM_EVENTS: Final = (
+    LoggedMetric("DeadLetters", "batch_applied", "dead_lettered"),
+    LoggedMetric("RecordsApplied", "batch_applied", "applied"),
+)
+
+_SAGEMAKER: Final = "AWS/SageMaker"
+ALARMS: Final = (
+    Alarm(
+        "scorer-errors",
+        "serving",
+        "More than 1 % of requests ended with a server error.",
+        _SAGEMAKER,
+        "Invocation5XXErrors",
+        "Sum",
+        1.0,
+        ENDPOINT,
+        percent_of="Invocations",
+        guards_rollouts=True,
+    ),
+    Alarm(
+        "scorer-latency",
+        "serving",
+        "The container takes over 50 ms for one request in a hundred.",
+        _SAGEMAKER,
+        "ModelLatency",
+        "p99",
+        50_000,
+        ENDPOINT,
+        guards_rollouts=True,
+    ),
+    Alarm(
+        "scorer-failing",
+        "serving",
+        "The scorer met errors it has no name for.",
+        NAMESPACE,
+        "RequestsFailed",
+        "Sum",
+        0,
+        guards_rollouts=True,
+    ),
+    Alarm(
+        "scorer-overhead",
+        "serving",
+        "SageMaker's own part of a request takes over 50 ms for one in a hundred.",
+        _SAGEMAKER,
+        "OverheadLatency",
+        "p99",
+        50_000,
+        ENDPOINT,
+    ),
+    Alarm(
+        "scorer-saturated",
+        "serving",
+        "Instances hold more concurrent requests than scaling keeps up with.",
+        _SAGEMAKER,
+        "ConcurrentRequestsPerModel",
+        "Maximum",
+        40,
+        ENDPOINT,
+    ),
+    Alarm(
+        "scorer-silent",
+        "serving",
+        "No transaction was scored for ten minutes.",
+        _SAGEMAKER,
+        "Invocations",
+        "Sum",
+        1,
+        ENDPOINT,
+        period_s=300,
+        periods=2,
+        below=True,
+        silence_is_bad=True,
+    ),
+    Alarm(
+        "store-lost",
+        "serving",
+        "A scorer gave the online store up and decides without features.",
+        NAMESPACE,
+        "StoreLost",
+        "Sum",
+        0,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "decisions-lost",
+        "serving",
+        "Decisions are missing from the decision log.",
+        NAMESPACE,
+        "DecisionsLost",
+        "Sum",
+        0,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "stream-late",
+        "stream",
+        "The oldest record on the stream has waited over a minute: velocity features lag behind.",
+        "AWS/Lambda",
+        "IteratorAge",
+        "Maximum",
+        60_000,
+        _CONSUMER,
+    ),
+    Alarm(
+        "stream-errors",
+        "stream",
+        "The stream's function raised; the batch is being split and tried again.",
+        "AWS/Lambda",
+        "Errors",
+        "Sum",
+        0,
+        _CONSUMER,
+    ),
+    Alarm(
+        "stream-throttled",
+        "stream",
+        "The stream's function is held back by its concurrency.",
+        "AWS/Lambda",
+        "Throttles",
+        "Sum",
+        0,
+        _CONSUMER,
+    ),
+    Alarm(
+        "dead-letters",
+        "stream",
+        "Records were refused and kept aside.",
+        NAMESPACE,
+        "DeadLetters",
+        "Sum",
+        0,
+        period_s=300,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "stream-full",
+        "stream",
+        "Producers are refused: a shard is full.",
+        "AWS/Kinesis",
+        "WriteProvisionedThroughputExceeded",
+        "Sum",
+        0,
+        _STREAM,
+    ),
+    Alarm(
+        "store-busy",
+        "serving",
+        "The online store's one thread is busy more than 80 % of the time.",
+        "AWS/ElastiCache",
+        "EngineCPUUtilization",
+        "Average",
+        80,
+        _STORE,
+    ),
+    Alarm(
+        "store-full",
+        "serving",
+        "The online store's memory is 75 % full; when it is full it refuses writes.",
+        "AWS/ElastiCache",
+        "DatabaseMemoryUsagePercentage",
+        "Maximum",
+        75,
+        _STORE,
+    ),
+    Alarm(
+        "rollout-refused",
+        "learning",
+        "An approved model package could not be rolled out; the event waits in the queue.",
+        "AWS/SQS",
+        "ApproximateNumberOfMessagesVisible",
+        "Maximum",
+        0,
+        {"QueueName": "tollgate-${Environment}-rollouts"},
+        periods=1,
+        datapoints=1,
+    ),
+)
+
+
+def rollout_guards(environment: str) -> list[str]:
+    """Return the names of the alarms that call a rollout back.
+
+    Examples
+    --------
+    >>> rollout_guards("dev")[0]
+    'tollgate-dev-scorer-errors'
+    """
+    return [plain_name(environment, alarm.suffix) for alarm in ALARMS if alarm.guards_rollouts]

@@ -1,0 +1,277 @@
+"""Changing a stack: a change set, shown before it is executed; safe to run again whatever was left half done."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from infra import emulator, rendering
+from infra.emulator import Skipped
+from infra.environment import Environment
+from infra.errors import ProtectedStack, StackRefused, StackStuck
+from infra.rules import KEPT
+from infra.stacks import STACKS, Stack, parameters
+
+NONE: Final = "NONE"
+"""Status of a stack that does not exist."""
+
+_NEW: Final = frozenset({NONE, "REVIEW_IN_PROGRESS"})
+_SHELL: Final = frozenset({"ROLLBACK_COMPLETE"})
+_GOOD: Final = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"})
+_REMEDIES: Final[Mapping[str, str]] = {
+    "UPDATE_ROLLBACK_FAILED": "run 'aws cloudformation continue-update-rollback --stack-name {name}'",
+    "ROLLBACK_FAILED": "look at its events, then run 'aws cloudformation delete-stack --stack-name {name}'",
+    "DELETE_FAILED": "look at its events, then run 'aws cloudformation delete-stack --stack-name {name}' again",
+}
+_POLL_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One resource that would change; ``properties`` are the names of those that differ, when AWS says so."""
+
+    action: str
+    resource: str
+    type: str
+    replaced: str
+    properties: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What deploying a stack would do.
+
+    Parameters
+    ----------
+    changes
+        Empty when nothing would.
+    waits_for
+        Stacks that have to be deployed first; there is no change set then.
+    skipped
+        Resources left out because the target is an emulator.
+    change_set
+        Name of the change set; empty when there is none.
+    """
+
+    stack: Stack
+    changes: tuple[Change, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    change_set: str = ""
+    creates: bool = False
+
+
+class Account:
+    """The stacks of one environment in one account.
+
+    Parameters
+    ----------
+    cloudformation
+        A boto3 client.
+    environment
+        What a person chose.
+    found
+        What only the account knows, see :func:`infra.stacks.parameters`.
+    emulated
+        Whether the target is an emulator.
+    pause
+        Waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        cloudformation: Any,
+        environment: Environment,
+        found: Mapping[str, str],
+        *,
+        emulated: bool,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = cloudformation
+        self._environment = environment
+        self._found = found
+        self._emulated = emulated
+        self._pause = pause
+
+    def name(self, stack: Stack) -> str:
+        """Return a stack's name in the account."""
+        return stack.full_name(self._environment.name)
+
+    def status(self, stack: Stack) -> str:
+        """Return a stack's status, ``NONE`` when it does not exist."""
+        try:
+            stacks = self._client.describe_stacks(StackName=self.name(stack))["Stacks"]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return NONE
+            raise
+        status: str = stacks[0]["StackStatus"]
+        return status
+
+    def plan(self, stack: Stack) -> Plan:
+        """Make a change set and return what it would do.
+
+        Raises
+        ------
+        StackStuck
+            The stack is being changed, or waits for a decision.
+        StackRefused
+            AWS refuses the template or a parameter.
+        ProtectedStack
+            The change would delete or replace data.
+        """
+        status = self._settled(stack)
+        template = rendering.as_data(stack)
+        waits_for = self._waits_for(stack, template)
+        if waits_for:
+            return Plan(stack, waits_for=waits_for)
+        skipped: Sequence[Skipped] = ()
+        body = rendering.render(stack)
+        if self._emulated:
+            template, skipped = emulator.reduce(template)
+            body = emulator.body(template)
+        creates = status in _NEW
+        name = f"tollgate-{int(time.time())}"
+        if not self._create(stack, name, body, template, creates=creates):
+            return Plan(stack, skipped=tuple(skipped))
+        changes = self._described(stack, name)
+        plan = Plan(stack, changes, skipped=tuple(skipped), change_set=name if changes else "", creates=creates)
+        if not changes:
+            self._client.delete_change_set(StackName=self.name(stack), ChangeSetName=name)
+        self._protect(plan)
+        return plan
+
+    def discard(self, plan: Plan) -> None:
+        """Delete a plan's change set, and the empty stack that AWS made for it."""
+        if plan.change_set:
+            self._client.delete_change_set(StackName=self.name(plan.stack), ChangeSetName=plan.change_set)
+        if plan.creates and plan.change_set and self.status(plan.stack) == "REVIEW_IN_PROGRESS":
+            self._client.delete_stack(StackName=self.name(plan.stack))
+
+    def execute(self, plan: Plan, advance: Callable[[str], None] = lambda _: None) -> None:
+        """Execute a plan's change set and wait for its end.
+
+        Raises
+        ------
+        StackRefused
+            It failed; AWS has rolled it back and the message holds the first reasons.
+        """
+        name = self.name(plan.stack)
+        if not plan.change_set:
+            return
+        self._client.execute_change_set(StackName=name, ChangeSetName=plan.change_set)
+        while (status := self.status(plan.stack)).endswith("_IN_PROGRESS"):
+            advance(status)
+            self._pause(_POLL_S)
+        if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            raise StackRefused(f"{name} ended as {status}: {self._reasons(plan.stack)}; correct it and run again")
+
+    def destroy(self, stack: Stack) -> bool:
+        """Delete a stack without data; return whether there was one.
+
+        Raises
+        ------
+        ProtectedStack
+            The stack keeps data.
+        """
+        if stack.keeps_data:
+            raise ProtectedStack(f"{self.name(stack)} keeps data, keys or images; no command deletes it")
+        if self.status(stack) == NONE:
+            return False
+        self._client.delete_stack(StackName=self.name(stack))
+        while (status := self.status(stack)) == "DELETE_IN_PROGRESS":
+            self._pause(_POLL_S)
+        if status not in (NONE, "DELETE_COMPLETE"):
+            raise StackRefused(f"{self.name(stack)} ended as {status}: {self._reasons(stack)}")
+        return True
+
+    def _settled(self, stack: Stack) -> str:
+        """Return a status in which a change set can be made; remove the shell of a creation that failed."""
+        status, name = self.status(stack), self.name(stack)
+        if status in _SHELL:
+            self._client.delete_stack(StackName=name)
+            while self.status(stack) not in (NONE, "DELETE_COMPLETE"):
+                self._pause(_POLL_S)
+            return NONE
+        if status in _NEW or status in _GOOD:
+            return status
+        remedy = _REMEDIES.get(status, "wait for its end and run the command again").format(name=name)
+        raise StackStuck(f"{name} is {status}; {remedy}")
+
+    def _waits_for(self, stack: Stack, template: Mapping[str, Any]) -> tuple[str, ...]:
+        given = parameters(template, self._environment, self._found)
+        needed = {value.split("/")[3] for value in given.values() if value.startswith("/")} - {stack.name}
+        by_name = {item.name: item for item in STACKS}
+        return tuple(sorted(other for other in needed if self.status(by_name[other]) not in _GOOD))
+
+    def _create(self, stack: Stack, name: str, body: str, template: Mapping[str, Any], *, creates: bool) -> bool:
+        """Make a change set; return false when there is nothing to change and AWS says so at once."""
+        values = parameters(template, self._environment, self._found)
+        account = self._environment.account
+        tags = {"Product": "tollgate", "Environment": self._environment.name, "Owner": account.owner}
+        try:
+            self._client.create_change_set(
+                StackName=self.name(stack),
+                ChangeSetName=name,
+                ChangeSetType="CREATE" if creates else "UPDATE",
+                TemplateBody=body,
+                Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )
+        except ClientError as error:
+            message = error.response["Error"]["Message"]
+            if _says_no_changes(message):
+                return False
+            raise StackRefused(f"{self.name(stack)}: {message}") from None
+        return True
+
+    def _described(self, stack: Stack, name: str) -> tuple[Change, ...]:
+        request = {"StackName": self.name(stack), "ChangeSetName": name}
+        answer = self._client.describe_change_set(**request)
+        while answer["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
+            self._pause(_POLL_S)
+            answer = self._client.describe_change_set(**request)
+        if answer["Status"] == "FAILED":
+            reason = answer.get("StatusReason", "")
+            if _says_no_changes(reason):
+                return ()
+            raise StackRefused(f"{self.name(stack)}: {reason}")
+        changes = list(answer["Changes"])
+        while token := answer.get("NextToken"):
+            answer = self._client.describe_change_set(**request, NextToken=token)
+            changes += answer["Changes"]
+        return tuple(_change(item["ResourceChange"]) for item in changes)
+
+    def _protect(self, plan: Plan) -> None:
+        for change in plan.changes:
+            lost = change.action == "Remove" or change.replaced == "True"
+            if lost and change.type in KEPT:
+                self.discard(plan)
+                raise ProtectedStack(
+                    f"{self.name(plan.stack)}: the change would {'remove' if change.action == 'Remove' else 'replace'} "
+                    f"{change.resource} ({change.type}), which keeps data; move the data by hand first"
+                )
+
+    def _reasons(self, stack: Stack) -> str:
+        events = self._client.describe_stack_events(StackName=self.name(stack))["StackEvents"]
+        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
+        told = [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in failed]
+        return "; ".join(reversed(told[-3:])) or "AWS gives no reason"
+
+
+def _says_no_changes(message: str) -> bool:
+    return "didn't contain changes" in message or "No updates are to be performed" in message
+
+
+def _change(resource: Mapping[str, Any]) -> Change:
+    names = {detail.get("Target", {}).get("Name") for detail in resource.get("Details", [])}
+    return Change(
+        resource["Action"],
+        resource["LogicalResourceId"],
+        resource["ResourceType"],
+        resource.get("Replacement", ""),
+        tuple(sorted(name for name in names if name)),
+    )

@@ -1,0 +1,72 @@
+"""The dashboard: traffic, latency, fleet, store and stream on one screen, from the alarms' own metrics."""
+
+import json
+from typing import Any, Final
+
+from troposphere import Sub, cloudwatch
+
+from infra.alarms import ENDPOINT, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
+from infra.blueprint import Blueprint, name
+
+_SCORER: Final = ["EndpointName", ENDPOINT["EndpointName"], "VariantName", ENDPOINT["VariantName"]]
+_CONSUMER: Final = ["FunctionName", "tollgate-${Environment}-stream"]
+_STREAM: Final = ["StreamName", "tollgate-${Environment}-transactions"]
+_STORE: Final = ["CacheClusterId", "tollgate-${Environment}-online-001"]
+
+_HOSTING: Final = "AWS/SageMaker"
+# Title, then one line a metric: namespace, metric, dimensions, statistic.
+_Line = tuple[str, str, list[str], str]
+WIDGETS: Final[tuple[tuple[str, tuple[_Line, ...]], ...]] = (
+    (
+        "Requests and errors",
+        (
+            (_HOSTING, "Invocations", _SCORER, "Sum"),
+            (_HOSTING, "Invocation4XXErrors", _SCORER, "Sum"),
+            (_HOSTING, "Invocation5XXErrors", _SCORER, "Sum"),
+        ),
+    ),
+    (
+        "Time in the container, µs",
+        tuple((_HOSTING, "ModelLatency", _SCORER, statistic) for statistic in ("p50", "p95", "p99")),
+    ),
+    (
+        "Load of an instance",
+        (
+            (_HOSTING, "InvocationsPerInstance", _SCORER, "Sum"),
+            (_HOSTING, "ConcurrentRequestsPerModel", _SCORER, "Maximum"),
+        ),
+    ),
+    ("Scorer's own events", tuple((NAMESPACE, metric.name, [], "Sum") for metric in SCORER_EVENTS)),
+    (
+        "Stream: age of the oldest record, ms",
+        (
+            ("AWS/Lambda", "IteratorAge", _CONSUMER, "Maximum"),
+            ("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", _STREAM, "Maximum"),
+        ),
+    ),
+    ("Stream: records", tuple((NAMESPACE, metric.name, [], "Sum") for metric in STREAM_EVENTS)),
+    (
+        "Online store, percent",
+        (
+            ("AWS/ElastiCache", "EngineCPUUtilization", _STORE, "Average"),
+            ("AWS/ElastiCache", "DatabaseMemoryUsagePercentage", _STORE, "Maximum"),
+        ),
+    ),
+)
+
+
+def add_dashboard(blueprint: Blueprint) -> None:
+    """Add the dashboard of this environment."""
+    widgets = [_widget(index, title, lines) for index, (title, lines) in enumerate(WIDGETS)]
+    body = json.dumps({"widgets": widgets}, sort_keys=True)
+    blueprint.add(cloudwatch.Dashboard("Dashboard", DashboardName=name("overview"), DashboardBody=Sub(body)))
+
+
+def _widget(index: int, title: str, lines: tuple[_Line, ...]) -> dict[str, Any]:
+    metrics = [
+        [f"{NAMESPACE}-${{Environment}}" if space == NAMESPACE else space, metric, *dimensions, {"stat": statistic}]
+        for space, metric, dimensions, statistic in lines
+    ]
+    properties = {"title": title, "metrics": metrics, "region": "${AWS::Region}", "period": 60, "view": "timeSeries"}
+    place = {"x": index % 2 * 12, "y": index // 2 * 6, "width": 12, "height": 6}
+    return {"type": "metric", "properties": properties, **place}

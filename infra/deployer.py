@@ -1,0 +1,314 @@
+"""Puts an approved model package into service, and takes it back. Safe to run again at any point.
+
+The order is: look, make what is missing, check the guards, and only then one call that changes what is served. Until
+that call the endpoint serves what it served; after it AWS keeps the old fleet until the new one has proven itself. An
+endpoint that serves is never deleted.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from botocore.exceptions import ClientError
+
+from infra.endpoint import FROM_TAG, PACKAGE_TAG, PREVIOUS_TAG, Package, Place, Release, deployment, release
+from infra.environment import Hosting
+from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
+
+NONE: Final = "None"
+"""Status of an endpoint that does not exist."""
+
+MOVING: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+POLL_S: Final = 15.0
+
+Step = Literal["created", "started", "in progress", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the endpoint is doing.
+
+    Parameters
+    ----------
+    status
+        SageMaker's, or ``None``.
+    config
+        Endpoint configuration that serves; empty for none.
+    coming
+        Configuration that is being rolled out; empty for none.
+    failure
+        Why the last change failed; empty when it did not.
+    """
+
+    status: str
+    config: str = ""
+    coming: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a command did: ``config`` is the wanted one, ``previous`` the one served before."""
+
+    step: Step
+    config: str
+    previous: str = ""
+
+
+class Deployer:
+    """One endpoint.
+
+    Parameters
+    ----------
+    sagemaker, cloudwatch
+        boto3 clients.
+    endpoint
+        Its name.
+    place, hosting
+        Where and how it runs.
+    guards
+        Alarms that call a rollout back.
+    pause
+        Waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        sagemaker: Any,
+        cloudwatch: Any,
+        *,
+        endpoint: str,
+        place: Place,
+        hosting: Hosting,
+        guards: Sequence[str],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sagemaker = sagemaker
+        self._cloudwatch = cloudwatch
+        self._endpoint = endpoint
+        self._place = place
+        self._hosting = hosting
+        self._guards = guards
+        self._pause = pause
+
+    def served(self) -> Served:
+        """Return what the endpoint is doing."""
+        return look(self._sagemaker, self._endpoint)
+
+    def deploy(self, package_arn: str, *, recreate: bool = False) -> Rollout:
+        """Start serving a package; :meth:`settle` waits for the end.
+
+        Parameters
+        ----------
+        package_arn
+            Of an approved package.
+        recreate
+            Whether an endpoint that failed and serves nothing may be deleted and made anew.
+
+        Raises
+        ------
+        MissingPrerequisite
+            The package is not approved, an alarm does not exist, or AWS misses a role or quota.
+        AlarmRaised
+            A guard is raised already.
+        EndpointBusy
+            Another rollout is under way.
+        EndpointStuck
+            The endpoint failed; a person decides.
+        """
+        wanted = release(self._endpoint, self.package(package_arn), self._place, self._hosting)
+        now = self.served()
+        if wanted.config in (now.config, now.coming) and now.status in (*MOVING, "InService"):
+            if now.status != "InService":
+                return Rollout("in progress", wanted.config, now.config)
+            return Rollout("unchanged", wanted.config, now.config)
+        self._refuse(now, recreate=recreate)
+        self._make(wanted)
+        if now.status == "Failed":
+            self._remove_failed()
+        if now.status in (NONE, "Failed"):
+            self._change(
+                self._sagemaker.create_endpoint, EndpointConfigName=wanted.config, Tags=[_tag("Product", "tollgate")]
+            )
+            return Rollout("created", wanted.config)
+        self._check_guards()
+        return self._update(wanted.config, now.config, deployment(self._hosting, self._guards))
+
+    def rollback(self) -> Rollout:
+        """Go back at once to what was served before, without a canary; also out of a rollback that failed.
+
+        Raises
+        ------
+        MissingPrerequisite
+            Nothing was served before.
+        EndpointBusy
+            A rollout is under way: AWS itself rolls it back when a guard is raised.
+        """
+        now = self.served()
+        if now.status in MOVING:
+            raise EndpointBusy(
+                f"{self._endpoint} is {now.status}; while a rollout is under way, raise a guard to call it back: "
+                f"aws cloudwatch set-alarm-state --alarm-name {self._guards[0]} --state-value ALARM --state-reason stop"
+            )
+        if now.status in (NONE, "Failed", "OutOfService"):
+            raise EndpointStuck(f"{self._endpoint} is {now.status} and serves nothing; deploy a package instead")
+        previous = self._previous(now.config)
+        if not previous:
+            raise MissingPrerequisite(f"{self._endpoint} has served nothing before {now.config}")
+        if previous == now.config and now.status == "InService":
+            return Rollout("unchanged", previous, previous)
+        return self._update(previous, now.config, {})
+
+    def settle(self, wanted: str, advance: Callable[[Served], None] = lambda _: None) -> Served:
+        """Wait until the endpoint moves no more and return what it serves.
+
+        Raises
+        ------
+        RolledBack
+            It serves something else than ``wanted``.
+        EndpointStuck
+            It serves nothing, or a mixture.
+        """
+        while (now := self.served()).status in MOVING:
+            advance(now)
+            self._pause(POLL_S)
+        if now.status != "InService":
+            raise EndpointStuck(f"{self._endpoint} ended as {now.status}: {now.failure or 'AWS gives no reason'}")
+        if now.config != wanted:
+            raise RolledBack(f"{self._endpoint} still serves {now.config}: {now.failure or 'AWS gives no reason'}")
+        return now
+
+    def mark(self, package_arn: str, outcome: str, reason: str = "") -> None:
+        """Write into the registry what became of a package's rollout."""
+        properties = {"rollout": outcome, "rollout-reason": reason[:200] or "none"}
+        self._sagemaker.update_model_package(ModelPackageArn=package_arn, CustomerMetadataProperties=properties)
+
+    def package(self, arn: str) -> Package:
+        """Return an approved package.
+
+        Raises
+        ------
+        MissingPrerequisite
+            It does not exist, is not approved, or has no model.
+        """
+        answer = _ask(self._sagemaker.describe_model_package, ModelPackageName=arn)
+        if answer is None:
+            raise MissingPrerequisite(f"there is no model package {arn}")
+        if answer.get("ModelApprovalStatus") != "Approved":
+            raise MissingPrerequisite(f"{arn} is {answer.get('ModelApprovalStatus')}, not Approved")
+        container = answer["InferenceSpecification"]["Containers"][0]
+        if not container.get("ModelDataUrl"):
+            raise MissingPrerequisite(f"{arn} names no model archive")
+        return Package(arn, int(answer.get("ModelPackageVersion", 0)), container["Image"], container["ModelDataUrl"])
+
+    def package_of(self, config: str) -> str:
+        """Return the package behind an endpoint configuration; empty when it is not ours."""
+        answer = _ask(self._sagemaker.describe_endpoint_config, EndpointConfigName=config)
+        if answer is None:
+            return ""
+        return self._tags(answer["EndpointConfigArn"]).get(PACKAGE_TAG, "")
+
+    def _refuse(self, now: Served, *, recreate: bool) -> None:
+        if now.status in MOVING:
+            raise EndpointBusy(f"{self._endpoint} is {now.status} towards {now.coming or now.config}; try again later")
+        if now.status == "Failed" and not recreate:
+            raise EndpointStuck(
+                f"{self._endpoint} failed and serves nothing ({now.failure}); correct the cause and run again with "
+                "--recreate, which deletes the failed endpoint once everything else is ready"
+            )
+        if now.status == "UpdateRollbackFailed":
+            raise EndpointStuck(
+                f"{self._endpoint} serves two configurations at once ({now.failure}); run 'python -m infra rollback'"
+            )
+        if now.status == "OutOfService":
+            raise EndpointStuck(f"{self._endpoint} is OutOfService: {now.failure}; ask AWS support")
+
+    def _make(self, wanted: Release) -> None:
+        """Make model and configuration unless they are there already."""
+        model, config = wanted.model, wanted.endpoint_config
+        if _ask(self._sagemaker.describe_model, ModelName=model["ModelName"]) is None:
+            self._call(self._sagemaker.create_model, **model)
+        if _ask(self._sagemaker.describe_endpoint_config, EndpointConfigName=wanted.config) is None:
+            self._call(self._sagemaker.create_endpoint_config, **config)
+
+    def _check_guards(self) -> None:
+        alarms = self._cloudwatch.describe_alarms(AlarmNames=list(self._guards))["MetricAlarms"]
+        states = {alarm["AlarmName"]: alarm["StateValue"] for alarm in alarms}
+        for guard in self._guards:
+            if guard not in states:
+                raise MissingPrerequisite(f"the alarm {guard} does not exist; deploy the serving stack first")
+            if states[guard] == "ALARM":
+                raise AlarmRaised(f"{guard} is raised: a rollout would come back at once; see docs/runbook.md")
+
+    def _update(self, config: str, served: str, rules: Mapping[str, Any]) -> Rollout:
+        previous = self._previous(served)
+        request: dict[str, Any] = {"EndpointConfigName": config, "RetainAllVariantProperties": True}
+        self._change(self._sagemaker.update_endpoint, **request, **({"DeploymentConfig": rules} if rules else {}))
+        tags = [_tag(FROM_TAG, served), *([_tag(PREVIOUS_TAG, previous)] if previous else [])]
+        self._sagemaker.add_tags(ResourceArn=self._arn(), Tags=tags)
+        return Rollout("started", config, served)
+
+    def _previous(self, served: str) -> str:
+        """Return what was served before ``served``: a rollout that came back does not count."""
+        tags = self._tags(self._arn())
+        came_from = tags.get(FROM_TAG, "")
+        return came_from if came_from not in ("", served) else tags.get(PREVIOUS_TAG, "")
+
+    def _arn(self) -> str:
+        return str(self._sagemaker.describe_endpoint(EndpointName=self._endpoint)["EndpointArn"])
+
+    def _tags(self, arn: str) -> dict[str, str]:
+        return {tag["Key"]: tag["Value"] for tag in self._sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+
+    def _remove_failed(self) -> None:
+        self._sagemaker.delete_endpoint(EndpointName=self._endpoint)
+        while self.served().status != NONE:
+            self._pause(POLL_S)
+
+    def _change(self, call: Callable[..., Any], **request: Any) -> None:
+        try:
+            self._call(call, EndpointName=self._endpoint, **request)
+        except MissingPrerequisite as error:
+            if "in-progress" in str(error):  # somebody was faster
+                raise EndpointBusy(f"{self._endpoint}: {error}") from None
+            raise
+
+    def _call(self, call: Callable[..., Any], **request: Any) -> Any:
+        """Call AWS; what it lacks (role, quota, image, archive) is a fact for the caller."""
+        try:
+            return call(**request)
+        except ClientError as error:
+            code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            if code in ("ValidationException", "ResourceLimitExceeded", "ResourceNotFound", "AccessDeniedException"):
+                raise MissingPrerequisite(f"{code}: {message}") from None
+            raise
+
+
+def look(sagemaker: Any, endpoint: str) -> Served:
+    """Return what an endpoint is doing."""
+    answer = _ask(sagemaker.describe_endpoint, EndpointName=endpoint)
+    if answer is None:
+        return Served(NONE)
+    pending = answer.get("PendingDeploymentSummary") or {}
+    return Served(
+        answer["EndpointStatus"],
+        answer["EndpointConfigName"],
+        pending.get("EndpointConfigName", ""),
+        answer.get("FailureReason") or "",
+    )
+
+
+def _ask(call: Callable[..., Any], **request: Any) -> Any:
+    """Return AWS's description of something, null when it does not exist."""
+    try:
+        return call(**request)
+    except ClientError as error:
+        message = error.response["Error"]["Message"].lower()
+        if "could not find" in message or "does not exist" in message or "not found" in message:
+            return None
+        raise
+
+
+def _tag(key: str, value: str) -> dict[str, str]:
+    return {"Key": key, "Value": value}

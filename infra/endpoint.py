@@ -1,0 +1,171 @@
+"""What a rollout is made of: the model, the endpoint configuration and the rules of the rollout, as boto3 takes them.
+
+Names carry a digest of everything that they stand for, so that the same release has the same names, twice made is once
+made, and nothing that is served is ever changed in place.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fraud.settings import PREFIX, Secret
+from infra.alarms import VARIANT
+from infra.environment import Hosting
+
+STARTUP_S: Final = 300
+"""Longest time from the start of a container to its first healthy answer."""
+
+TERMINATION_WAIT_S: Final = 600
+"""How long the old fleet stays after the new one has all traffic."""
+
+PACKAGE_TAG: Final = "tollgate:package"
+FROM_TAG: Final = "tollgate:rolled-from"
+"""On the endpoint: what was served when the last rollout began."""
+
+PREVIOUS_TAG: Final = "tollgate:previous-config"
+"""On the endpoint: what was served before that."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the endpoint runs, as the stacks gave it.
+
+    Parameters
+    ----------
+    role
+        ARN of the role of the container.
+    subnets, groups
+        Of the VPC.
+    key
+        ARN of the data key.
+    bucket
+        The environment's bucket.
+    region, currency
+        For the container's settings.
+    store_kind, store_host, store_password
+        The online store.
+    """
+
+    role: str
+    subnets: tuple[str, ...]
+    groups: tuple[str, ...]
+    key: str
+    bucket: str
+    region: str
+    currency: str
+    store_kind: str
+    store_host: str
+    store_password: Secret
+
+    def settings(self) -> dict[str, str]:
+        """Return the container's settings."""
+        return {
+            PREFIX + "ENVIRONMENT": "aws",
+            PREFIX + "CURRENCY": self.currency,
+            PREFIX + "REGION": self.region,
+            PREFIX + "BUCKET": self.bucket,
+            PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
+            PREFIX + "ONLINE_STORE": self.store_kind,
+            PREFIX + "REDIS_HOST": self.store_host,
+            PREFIX + "REDIS_PASSWORD": self.store_password.value,
+        }
+
+
+@dataclass(frozen=True)
+class Package:
+    """An approved model package: its registry entry, image and model archive."""
+
+    arn: str
+    version: int
+    image: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """Requests that make a package ready to be served; ``config`` is the name that everything hangs on."""
+
+    package: Package
+    model: Mapping[str, Any]
+    endpoint_config: Mapping[str, Any]
+
+    @property
+    def config(self) -> str:
+        """Name of the endpoint configuration."""
+        return str(self.endpoint_config["EndpointConfigName"])
+
+
+def release(endpoint: str, package: Package, place: Place, hosting: Hosting) -> Release:
+    """Return what has to exist before ``package`` can be served."""
+    model: dict[str, Any] = {
+        "PrimaryContainer": {
+            "Image": package.image,
+            "ModelDataUrl": package.model,
+            "Environment": place.settings(),
+        },
+        "ExecutionRoleArn": place.role,
+        "VpcConfig": {"SecurityGroupIds": list(place.groups), "Subnets": list(place.subnets)},
+        "EnableNetworkIsolation": False,
+    }
+    model_name = f"{endpoint}-v{package.version}-{_digest(model)}"
+    config: dict[str, Any] = {
+        "ProductionVariants": [_variant(model_name, hosting)],
+        "DataCaptureConfig": {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 100,
+            "DestinationS3Uri": f"s3://{place.bucket}/decisions/captured",
+            "KmsKeyId": place.key,
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+        },
+        # Instances with local disks take no KmsKeyId; ours have none.
+        "KmsKeyId": place.key,
+    }
+    config_name = f"{endpoint}-v{package.version}-{_digest(config)}"
+    tags = [{"Key": "Product", "Value": "tollgate"}, {"Key": PACKAGE_TAG, "Value": package.arn}]
+    return Release(
+        package,
+        {"ModelName": model_name, **model, "Tags": tags},
+        {"EndpointConfigName": config_name, **config, "Tags": tags},
+    )
+
+
+def _variant(model: str, hosting: Hosting) -> dict[str, Any]:
+    first, *others = hosting.instance_types
+    pools = [
+        {"InstanceType": kind, "Priority": priority} for priority, kind in enumerate(hosting.instance_types, start=1)
+    ]
+    return {
+        "VariantName": VARIANT,
+        "ModelName": model,
+        "InitialInstanceCount": hosting.instances,
+        "InitialVariantWeight": 1.0,
+        "ContainerStartupHealthCheckTimeoutInSeconds": STARTUP_S,
+        "ModelDataDownloadTimeoutInSeconds": STARTUP_S,
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+        **({"InstancePools": pools} if others else {"InstanceType": first}),
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def deployment(hosting: Hosting, guards: Sequence[str]) -> dict[str, Any]:
+    """Return the rules of a rollout: a canary first, watched; back to the old fleet when a guard is raised."""
+    longest = 2 * hosting.bake_s + TERMINATION_WAIT_S + 6 * STARTUP_S
+    return {
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": {
+                "Type": "CANARY",
+                "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": hosting.canary_percent},
+                "WaitIntervalInSeconds": hosting.bake_s,
+            },
+            "TerminationWaitInSeconds": TERMINATION_WAIT_S,
+            "MaximumExecutionTimeoutInSeconds": longest,
+        },
+        "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in guards]},
+    }

@@ -1,0 +1,27 @@
+"""Names that templates, deployer and functions share; see :mod:`infra.blueprint` for how templates spell them."""
+
+from typing import Final
+
+PRODUCT: Final = "tollgate"
+
+
+def plain_name(environment: str, suffix: str) -> str:
+    """Return the name of something of an environment.
+
+    Examples
+    --------
+    >>> plain_name("dev", "scorer")
+    'tollgate-dev-scorer'
+    """
+    return f"{PRODUCT}-{environment}-{suffix}"
+
+
+def address(environment: str, stack: str, key: str) -> str:
+    """Return the SSM parameter in which ``stack`` says ``key``.
+
+    Examples
+    --------
+    >>> address("dev", "network", "vpc-id")
+    '/tollgate/dev/network/vpc-id'
+    """
+    return f"/{PRODUCT}/{environment}/{stack}/{key}"

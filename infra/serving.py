@@ -1,0 +1,75 @@
+"""Serving: what the endpoint stands on. The endpoint, its configurations and models belong to the deployer.
+
+Were they in this stack, every model rollout would be drift and the next update of the stack would bring the old model
+back.
+"""
+
+from typing import Any, Final
+
+from troposphere import GetAtt, Ref, Sub, Template, iam
+
+from infra.alarms import NAMESPACE, SCORER_EVENTS
+from infra.blueprint import INTERFACES_EXCUSED, Blueprint, allow, arn, document, key_use, name, vpc_access
+from infra.dashboard import add_dashboard
+from infra.data import tables
+from infra.watching import add_alarms, add_metric_filters
+
+ENDPOINT: Final = "scorer"
+READS: Final = ("models/", "runs/")
+"""Prefixes of the bucket where model archives lie."""
+
+
+def build() -> Template:
+    """Return the template."""
+    blueprint = Blueprint("serving", "Tollgate: role, logs, alarms and dashboard of the scorer's endpoint.")
+    key = blueprint.take("network", "key-arn")
+    endpoint_logs = Sub("/aws/sagemaker/Endpoints/tollgate-${Environment}-scorer")
+    group = blueprint.log_group("ScorerLog", endpoint_logs, key)
+    role = blueprint.role("ScorerRole", "scorer", "sagemaker", _permissions(blueprint, key, group))
+    blueprint.excuse(role, **INTERFACES_EXCUSED)
+    callers = document(
+        allow("Score", ["sagemaker:InvokeEndpoint"], [arn("sagemaker", "endpoint/tollgate-${Environment}-scorer")])
+    )
+    policy = iam.ManagedPolicy(
+        "CallersPolicy",
+        ManagedPolicyName=name("callers"),
+        Description="Lets a checkout service ask for decisions, and nothing else.",
+        PolicyDocument=callers,
+    )
+    blueprint.add(policy)
+    add_metric_filters(blueprint, SCORER_EVENTS, group)
+    add_alarms(blueprint)
+    add_dashboard(blueprint)
+    blueprint.give("scorer-role-arn", GetAtt(role, "Arn"))
+    blueprint.give("callers-policy-arn", Ref(policy))
+    return blueprint.finish()
+
+
+def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, Any]]:
+    bucket = blueprint.take("data", "bucket-arn")
+    return [
+        allow("Models", ["s3:GetObject"], [Sub(f"${{Bucket}}/{prefix}*", Bucket=bucket) for prefix in READS]),
+        allow("Bucket", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in READS]}}),
+        allow("Decisions", ["s3:PutObject"], [Sub("${Bucket}/decisions/*", Bucket=bucket)]),
+        key_use(key, write=True),
+        allow("OnlineStore", ["dynamodb:BatchGetItem"], tables()),
+        *image_pull(blueprint.take("data", "inference-images-arn")),
+        allow(
+            "Log",
+            ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+            [GetAtt(group, "Arn")],
+        ),
+        allow(
+            "Metrics",
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            {"StringLike": {"cloudwatch:namespace": [f"{NAMESPACE}*", "/aws/sagemaker/Endpoints*"]}},
+        ),
+        vpc_access(),
+    ]
+
+
+def image_pull(repository: Any) -> list[dict[str, Any]]:
+    """Return what pulling images of one repository needs."""
+    pull = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    return [allow("Images", pull, [repository]), allow("ImagesLogin", ["ecr:GetAuthorizationToken"], ["*"])]

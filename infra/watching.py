@@ -1,0 +1,86 @@
+"""Alarms and metric filters as resources of a stack."""
+
+from typing import Any
+
+from troposphere import Ref, Sub, cloudwatch, logs
+
+from infra.alarms import ALARMS, NAMESPACE, Alarm, LoggedMetric
+from infra.blueprint import Blueprint, name
+
+
+def add_alarms(blueprint: Blueprint) -> None:
+    """Add the alarms of a blueprint's stack."""
+    topic = blueprint.take("network", "alarm-topic")
+    for alarm in ALARMS:
+        if alarm.stack == blueprint.stack:
+            blueprint.add(_alarm(alarm, topic))
+
+
+def add_metric_filters(blueprint: Blueprint, metrics: tuple[LoggedMetric, ...], group: Any) -> None:
+    """Count log events of a group as metrics of this environment."""
+    for metric in metrics:
+        transformation = logs.MetricTransformation(
+            MetricNamespace=Sub(f"{NAMESPACE}-${{Environment}}"),
+            MetricName=metric.name,
+            MetricValue=f"$.{metric.value}" if metric.value else "1",
+        )
+        blueprint.add(
+            logs.MetricFilter(
+                f"Count{metric.name}",
+                LogGroupName=Ref(group),
+                FilterPattern=f'{{ $.event = "{metric.event}" }}',
+                MetricTransformations=[transformation],
+            )
+        )
+
+
+def _dimensions(alarm: Alarm) -> list[Any]:
+    return [
+        cloudwatch.MetricDimension(Name=key, Value=Sub(value) if "$" in value else value)
+        for key, value in alarm.dimensions.items()
+    ]
+
+
+def _alarm(alarm: Alarm, topic: Any) -> Any:
+    title = "".join(part.capitalize() for part in alarm.suffix.split("-"))
+    attributes: dict[str, Any] = _metric(alarm) if not alarm.percent_of else _ratio(alarm)
+    return cloudwatch.Alarm(
+        f"{title}Alarm",
+        AlarmName=name(alarm.suffix),
+        AlarmDescription=f"{alarm.meaning} See docs/runbook.md#{alarm.suffix}.",
+        AlarmActions=[topic],
+        OKActions=[topic],
+        ComparisonOperator="LessThanThreshold" if alarm.below else "GreaterThanThreshold",
+        Threshold=alarm.threshold,
+        EvaluationPeriods=alarm.periods,
+        DatapointsToAlarm=alarm.datapoints,
+        TreatMissingData="breaching" if alarm.silence_is_bad else "notBreaching",
+        **attributes,
+    )
+
+
+def _metric(alarm: Alarm) -> dict[str, Any]:
+    kind = "ExtendedStatistic" if alarm.statistic.startswith("p") else "Statistic"
+    ours = alarm.namespace == NAMESPACE
+    attributes: dict[str, Any] = {
+        "Namespace": Sub(f"{NAMESPACE}-${{Environment}}") if ours else alarm.namespace,
+        "MetricName": alarm.metric,
+        "Period": alarm.period_s,
+        kind: alarm.statistic,
+    }
+    return attributes if ours else {**attributes, "Dimensions": _dimensions(alarm)}
+
+
+def _ratio(alarm: Alarm) -> dict[str, Any]:
+    def query(query_id: str, metric: str) -> Any:
+        source = cloudwatch.Metric(Namespace=alarm.namespace, MetricName=metric, Dimensions=_dimensions(alarm))
+        stat = cloudwatch.MetricStat(Metric=source, Period=alarm.period_s, Stat=alarm.statistic)
+        return cloudwatch.MetricDataQuery(Id=query_id, MetricStat=stat, ReturnData=False)
+
+    share = cloudwatch.MetricDataQuery(
+        Id="share",
+        Expression="IF(whole >= 50, 100 * FILL(part, 0) / whole, 0)",
+        Label=f"{alarm.metric} in percent of {alarm.percent_of}",
+        ReturnData=True,
+    )
+    return {"Metrics": [query("part", alarm.metric), query("whole", alarm.percent_of), share]}

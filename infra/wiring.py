@@ -1,0 +1,133 @@
+"""Puts the tools together for one environment: clients, what the stacks gave, the deployer, its scaling."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from fraud.settings import Secret
+from infra.alarms import VARIANT, rollout_guards
+from infra.autoscaling import Scaling
+from infra.deployer import Deployer
+from infra.endpoint import Place
+from infra.environment import Environment
+from infra.errors import MissingPrerequisite, WrongAccount
+from infra.names import address, plain_name
+
+Clients = Callable[[str], Any]
+"""Returns the boto3 client of a service."""
+
+_LISTS = {"S3PrefixList": "s3", "DynamoDbPrefixList": "dynamodb"}
+
+
+@dataclass(frozen=True)
+class Wired:
+    """The deployer and the scaling of an environment's endpoint."""
+
+    deployer: Deployer
+    scaling: Scaling
+
+
+def clients(environment: Environment, endpoint_url: str = "") -> Clients:
+    """Return a maker of clients in the environment's region.
+
+    Raises
+    ------
+    WrongAccount
+        The credentials belong to another account.
+    """
+
+    def client(service: str) -> Any:
+        # An emulator's answer to a call it does not know is a server error: trying that again helps nobody.
+        retries = {"total_max_attempts": 1 if endpoint_url else 5, "mode": "standard"}
+        config = Config(retries=retries, connect_timeout=5, read_timeout=60)
+        return boto3.client(
+            service, region_name=environment.account.region, endpoint_url=endpoint_url or None, config=config
+        )
+
+    account = client("sts").get_caller_identity()["Account"]
+    if account != environment.account.id:
+        raise WrongAccount(
+            f"the credentials belong to account {account} and {environment.name} is {environment.account.id}; "
+            f"take others, or correct account.id in infra/environments/{environment.name}.toml"
+        )
+    return client
+
+
+def prefix_lists(client: Clients, environment: Environment) -> dict[str, str]:
+    """Return the ids of AWS's own prefix lists, by template parameter.
+
+    Raises
+    ------
+    MissingPrerequisite
+        The region has none of that name.
+    """
+    names = {key: f"com.amazonaws.{environment.account.region}.{service}" for key, service in _LISTS.items()}
+    answer = client("ec2").describe_managed_prefix_lists(
+        Filters=[{"Name": "prefix-list-name", "Values": sorted(names.values())}]
+    )
+    found = {item["PrefixListName"]: item["PrefixListId"] for item in answer["PrefixLists"]}
+    missing = sorted(set(names.values()) - set(found))
+    if missing:
+        raise MissingPrerequisite(f"{environment.account.region} has no prefix list {missing[0]}; is the region right?")
+    return {key: found[name] for key, name in names.items()}
+
+
+def wire(client: Clients, environment: Environment) -> Wired:
+    """Return the tools for an environment whose stacks are deployed.
+
+    Raises
+    ------
+    MissingPrerequisite
+        A stack has not given what it should.
+    """
+    zones = [f"network/private-subnet-{zone}" for zone in ("a", "b", "c")]
+    keys = ["serving/scorer-role-arn", *zones, "network/scorer-group", "network/key-arn", "data/store-host"]
+    given = _given(client("ssm"), environment, [*keys, "data/store-password-arn"])
+    place = Place(
+        role=given["serving/scorer-role-arn"],
+        subnets=tuple(given[zone] for zone in zones),
+        groups=(given["network/scorer-group"],),
+        key=given["network/key-arn"],
+        bucket=environment.bucket,
+        region=environment.account.region,
+        currency=environment.data.currency,
+        store_kind=environment.data.store,
+        store_host=given["data/store-host"],
+        store_password=_password(client, environment, given["data/store-password-arn"]),
+    )
+    endpoint = plain_name(environment.name, "scorer")
+    cloudwatch = client("cloudwatch")
+    deployer = Deployer(
+        client("sagemaker"),
+        cloudwatch,
+        endpoint=endpoint,
+        place=place,
+        hosting=environment.hosting,
+        guards=rollout_guards(environment.name),
+    )
+    scaling = Scaling(client("application-autoscaling"), cloudwatch, endpoint=endpoint, variant=VARIANT)
+    return Wired(deployer, scaling)
+
+
+def _given(ssm: Any, environment: Environment, keys: Sequence[str]) -> Mapping[str, str]:
+    names = {address(environment.name, *key.split("/")): key for key in keys}
+    answer = ssm.get_parameters(Names=sorted(names))
+    if answer["InvalidParameters"]:
+        missing = names[answer["InvalidParameters"][0]]
+        raise MissingPrerequisite(
+            f"the stacks have not given {missing} yet; run 'python -m infra deploy {environment.name}'"
+        )
+    return {names[item["Name"]]: item["Value"] for item in answer["Parameters"]}
+
+
+def _password(client: Clients, environment: Environment, arn: str) -> Secret:
+    if environment.data.store == "dynamodb":
+        return Secret()
+    try:
+        return Secret(client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
+    except ClientError as error:
+        raise MissingPrerequisite(f"the online store's password {arn}: {error.response['Error']['Message']}") from None

@@ -1,0 +1,163 @@
+"""What happens to a stack in each of its states, against a recorded CloudFormation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.changes import NONE, Account, Plan
+from infra.environment import read_environment
+from infra.errors import ProtectedStack, StackRefused, StackStuck
+from infra.stacks import STACKS, Stack
+
+BY_NAME = {stack.name: stack for stack in STACKS}
+FOUND = {"S3PrefixList": "pl-1", "DynamoDbPrefixList": "pl-2"}
+
+
+def change(action: str, kind: str, replaced: str = "False", *names: str) -> dict[str, Any]:
+    details = [{"Target": {"Attribute": "Properties", "Name": name}} for name in names]
+    resource = {"Action": action, "LogicalResourceId": "Thing", "ResourceType": kind, "Replacement": replaced}
+    return {"ResourceChange": {**resource, "Details": details}}
+
+
+class CloudFormation:
+    """Answers with what AWS answers in a state, and keeps what it was asked to do."""
+
+    def __init__(self, states: dict[str, Sequence[str]], *, changes: Sequence[Any] = (), refusal: str = "") -> None:
+        self._states = {name: list(states) for name, states in states.items()}
+        self._changes = list(changes)
+        self._refusal = refusal
+        self.done: list[str] = []
+
+    def describe_stacks(self, **request: str) -> dict[str, Any]:
+        name = request["StackName"]
+        states = self._states.get(name.rsplit("-", maxsplit=1)[-1], [NONE])
+        status = states.pop(0) if len(states) > 1 else states[0]
+        if status == NONE:
+            message = f"Stack with id {name} does not exist"
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks")
+        return {"Stacks": [{"StackStatus": status}]}
+
+    def create_change_set(self, **request: Any) -> None:
+        self.done.append(f"create {request['ChangeSetType']}")
+
+    def describe_change_set(self, **request: Any) -> dict[str, Any]:
+        if self._refusal:
+            return {"Status": "FAILED", "StatusReason": self._refusal}
+        if "NextToken" in request:
+            return {"Status": "CREATE_COMPLETE", "Changes": self._changes[1:]}
+        if len(self._changes) > 1:
+            return {"Status": "CREATE_COMPLETE", "Changes": self._changes[:1], "NextToken": "more"}
+        return {"Status": "CREATE_COMPLETE", "Changes": self._changes}
+
+    def execute_change_set(self, **_: Any) -> None:
+        self.done.append("execute")
+
+    def delete_change_set(self, **_: Any) -> None:
+        self.done.append("discard")
+
+    def delete_stack(self, **_: Any) -> None:
+        self.done.append("delete")
+
+    def describe_stack_events(self, **_: Any) -> dict[str, Any]:
+        reason = {"LogicalResourceId": "Lake", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "no"}
+        return {"StackEvents": [reason]}
+
+
+def account(client: CloudFormation) -> Account:
+    return Account(client, read_environment("dev"), FOUND, emulated=False, pause=lambda _: None)
+
+
+def test_new_stack_is_created_and_executed() -> None:
+    states = ["CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
+    client = CloudFormation({"network": [NONE, *states]}, changes=[change("Add", "AWS::EC2::VPC")])
+    ours = account(client)
+    plan = ours.plan(BY_NAME["network"])
+    assert [item.action for item in plan.changes] == ["Add"]
+    said: list[str] = []
+    ours.execute(plan, said.append)
+    assert client.done == ["create CREATE", "execute"]
+    assert said == ["CREATE_IN_PROGRESS"] * 2
+
+
+def test_every_page_of_changes_is_read() -> None:
+    changes = [change("Modify", "AWS::SNS::Topic", "False", "DisplayName"), change("Add", "AWS::SQS::Queue")]
+    client = CloudFormation({"network": ["UPDATE_COMPLETE"]}, changes=changes)
+    plan = account(client).plan(BY_NAME["network"])
+    assert [(item.action, item.properties) for item in plan.changes] == [("Modify", ("DisplayName",)), ("Add", ())]
+
+
+def test_nothing_to_change_leaves_no_change_set() -> None:
+    client = CloudFormation(
+        {"network": ["CREATE_COMPLETE"]}, refusal="The submitted information didn't contain changes."
+    )
+    plan = account(client).plan(BY_NAME["network"])
+    assert (plan.changes, plan.change_set) == ((), "")
+    assert client.done == ["create UPDATE", "discard"]
+
+
+def test_refused_change_set_says_why() -> None:
+    client = CloudFormation({"network": ["CREATE_COMPLETE"]}, refusal="Parameter Owner is odd")
+    with pytest.raises(StackRefused, match="Parameter Owner is odd"):
+        account(client).plan(BY_NAME["network"])
+
+
+def test_shell_of_a_failed_creation_is_removed_first() -> None:
+    client = CloudFormation({"network": ["ROLLBACK_COMPLETE", "DELETE_IN_PROGRESS", NONE]})
+    account(client).plan(BY_NAME["network"])
+    assert client.done[:2] == ["delete", "create CREATE"]
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --stack-name tollgate-dev-network"),
+        ("UPDATE_IN_PROGRESS", "wait for its end"),
+        ("DELETE_FAILED", "delete-stack"),
+        ("ROLLBACK_FAILED", "look at its events"),
+    ],
+)
+def test_stuck_stack_is_left_alone_with_a_remedy(status: str, remedy: str) -> None:
+    client = CloudFormation({"network": [status]})
+    with pytest.raises(StackStuck, match=remedy):
+        account(client).plan(BY_NAME["network"])
+    assert client.done == []
+
+
+def test_stack_waits_for_those_it_takes_from() -> None:
+    client = CloudFormation({"network": ["CREATE_COMPLETE"]})
+    assert account(client).plan(BY_NAME["stream"]).waits_for == ("data",)
+    assert client.done == []
+
+
+@pytest.mark.parametrize(
+    "item", [change("Remove", "AWS::S3::Bucket"), change("Modify", "AWS::DynamoDB::Table", "True")]
+)
+def test_change_that_would_lose_data_is_refused_and_discarded(item: Any) -> None:
+    client = CloudFormation({"network": ["CREATE_COMPLETE"], "data": ["CREATE_COMPLETE"]}, changes=[item])
+    with pytest.raises(ProtectedStack, match="Thing"):
+        account(client).plan(BY_NAME["data"])
+    assert client.done == ["create UPDATE", "discard"]
+
+
+def test_failed_execution_says_which_resource_and_why() -> None:
+    client = CloudFormation({"network": ["CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"]})
+    with pytest.raises(StackRefused, match="ended as ROLLBACK_COMPLETE: Lake: no"):
+        account(client).execute(Plan(BY_NAME["network"], change_set="one"))
+
+
+@pytest.mark.parametrize("stack", [stack for stack in STACKS if stack.keeps_data], ids=lambda stack: stack.name)
+def test_stack_with_data_is_never_deleted(stack: Stack) -> None:
+    client = CloudFormation({stack.name: ["CREATE_COMPLETE"]})
+    with pytest.raises(ProtectedStack, match="keeps data"):
+        account(client).destroy(stack)
+    assert client.done == []
+
+
+def test_stack_without_data_is_deleted_once() -> None:
+    client = CloudFormation({"stream": ["CREATE_COMPLETE", "DELETE_IN_PROGRESS", NONE]})
+    ours = account(client)
+    assert ours.destroy(BY_NAME["stream"]) is True
+    assert ours.destroy(BY_NAME["stream"]) is False
+    assert client.done == ["delete"]

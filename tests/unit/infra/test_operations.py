@@ -1,0 +1,213 @@
+"""Publishing, redriving, bills of material, image trees and the function that an approval starts."""
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infra import sbom, trees
+from infra.approval import act, lambda_handler
+from infra.deployer import Rollout, Served
+from infra.environment import read_environment
+from infra.errors import InvalidEnvironment, MissingPrerequisite
+from infra.publishing import publish
+from infra.redrive import redrive
+from infra.wiring import Wired
+
+BUCKET = "tollgate-dev-lake-123456789012"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        yield client
+
+
+def test_published_file_is_named_by_its_digest_and_never_replaced(s3: Any, tmp_path: Path) -> None:
+    file = tmp_path / "registry.db"
+    file.write_bytes(b"registry")
+    first = publish(s3, BUCKET, "registry", file)
+    assert re.fullmatch(r"registry/[0-9a-f]{64}\.db", first.key)
+    assert first.fresh
+    again = publish(s3, BUCKET, "registry", file)
+    assert (again.key, again.fresh) == (first.key, False)
+    file.write_bytes(b"another")
+    assert publish(s3, BUCKET, "registry", file).key != first.key
+
+
+@pytest.mark.parametrize(("kind", "content"), [("model", b"x"), ("registry", b""), ("registry", None)])
+def test_nothing_to_publish_is_refused(s3: Any, tmp_path: Path, kind: str, content: bytes | None) -> None:
+    file = tmp_path / "file"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(MissingPrerequisite):
+        publish(s3, BUCKET, kind, file)
+
+
+def test_missing_bucket_is_named(s3: Any, tmp_path: Path) -> None:
+    file = tmp_path / "registry.db"
+    file.write_bytes(b"registry")
+    with pytest.raises(MissingPrerequisite, match="s3://elsewhere/registry/"):
+        publish(s3, "elsewhere", "registry", file)
+
+
+def invocation(count: int, first: int = 0) -> dict[str, Any]:
+    """Return a failed invocation as Lambda keeps it in a bucket."""
+    records = [
+        {"kinesis": {"data": base64.b64encode(f"record {index}".encode()).decode(), "partitionKey": f"card{index % 3}"}}
+        for index in range(first, first + count)
+    ]
+    context = {"condition": "RetryAttemptsExhausted"}
+    return {"requestContext": context, "version": "1.0", "payload": json.dumps({"Records": records})}
+
+
+def everything(kinesis: Any) -> list[bytes]:
+    (shard,) = kinesis.list_shards(StreamName="transactions")["Shards"]
+    start = kinesis.get_shard_iterator(
+        StreamName="transactions", ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )
+    return [record["Data"] for record in kinesis.get_records(ShardIterator=start["ShardIterator"])["Records"]]
+
+
+def test_failed_invocations_go_back_whole_and_once(s3: Any) -> None:
+    kinesis = boto3.client("kinesis")
+    kinesis.create_stream(StreamName="transactions", ShardCount=1)
+    s3.put_object(Bucket=BUCKET, Key="aws/lambda/m/s/1", Body=json.dumps(invocation(700)).encode())
+    s3.put_object(Bucket=BUCKET, Key="aws/lambda/m/s/2", Body=gzip.compress(json.dumps(invocation(5, 700)).encode()))
+    counts: list[int] = []
+    done = redrive(s3, kinesis, bucket=BUCKET, stream="transactions", advance=counts.append)
+    assert (done.objects, done.records, counts) == (2, 705, [700, 5])
+    assert everything(kinesis) == [f"record {index}".encode() for index in range(705)]
+    again = redrive(s3, kinesis, bucket=BUCKET, stream="transactions", advance=counts.append)
+    assert (again.objects, again.records) == (0, 0)
+
+
+def test_object_that_is_no_invocation_stays(s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="aws/lambda/odd", Body=b"{}")
+    with pytest.raises(MissingPrerequisite, match="aws/lambda/odd"):
+        redrive(s3, boto3.client("kinesis"), bucket=BUCKET, stream="transactions", advance=lambda _: None)
+    assert s3.head_object(Bucket=BUCKET, Key="aws/lambda/odd")["ContentLength"] == 2
+
+
+class FullKinesis:
+    """Refuses the record at a position the first few times."""
+
+    def __init__(self, position: int, times: int) -> None:
+        self._position, self._times = position, times
+        self.kept: list[bytes] = []
+
+    def put_records(self, **request: Any) -> dict[str, Any]:
+        records = request["Records"]
+        self._times -= 1
+        results: list[dict[str, Any]] = [{"SequenceNumber": "1"} for _ in records]
+        if self._times >= 0:
+            results[self._position] = {"ErrorCode": "ProvisionedThroughputExceededException"}
+        self.kept += [r["Data"] for r, result in zip(records, results, strict=True) if "ErrorCode" not in result]
+        return {"Records": results}
+
+
+def test_full_shard_is_tried_again_and_loses_nothing(s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="aws/lambda/1", Body=json.dumps(invocation(10)).encode())
+    kinesis = FullKinesis(0, 3)
+    redrive(s3, kinesis, bucket=BUCKET, stream="transactions", advance=lambda _: None)
+    assert set(kinesis.kept) == {f"record {index}".encode() for index in range(10)}
+    s3.put_object(Bucket=BUCKET, Key="aws/lambda/2", Body=json.dumps(invocation(10)).encode())
+    with pytest.raises(MissingPrerequisite, match="keeps refusing"):
+        redrive(s3, FullKinesis(0, 99), bucket=BUCKET, stream="transactions", advance=lambda _: None)
+    assert s3.head_object(Bucket=BUCKET, Key="aws/lambda/2")["ContentLength"] > 0
+
+
+@pytest.mark.parametrize("image", sorted(sbom.LOCKS))
+def test_bill_lists_every_locked_package_with_its_hashes(image: str) -> None:
+    content = sbom.bill(image)
+    (lock,) = sbom.LOCKS[image]
+    lines = (ROOT / "requirements" / f"{lock}.txt").read_text().splitlines()
+    locked = [line for line in lines if re.match(r"^[a-zA-Z0-9]", line)]
+    assert len(content["components"]) == len(locked) > 5
+    hashes = {item["hashes"][0]["content"] for part in content["components"] for item in part["externalReferences"]}
+    assert hashes == set(re.findall(r"sha256:([0-9a-f]{64})", "\n".join(lines)))
+    assert content == sbom.bill(image)
+
+
+def test_unknown_image_and_missing_lock_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingPrerequisite, match="known are inference, job, lambda"):
+        sbom.bill("desktop")
+    with pytest.raises(MissingPrerequisite, match=r"serving\.txt is missing"):
+        sbom.bill("inference", tmp_path)
+    with pytest.raises(MissingPrerequisite, match="is there already"):
+        trees.build("inference", tmp_path)
+
+
+class Recorded:
+    """A deployer and a scaling that keep what they were asked."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self.done: list[str] = []
+
+    def deploy(self, package: str) -> Rollout:
+        self.done.append(f"deploy {package}")
+        return Rollout("started", "new", "old")
+
+    def served(self) -> Served:
+        return self._served
+
+    def package_of(self, config: str) -> str:
+        return f"package of {config}"
+
+    def mark(self, package: str, outcome: str) -> None:
+        self.done.append(f"{package} {outcome}")
+
+    def register(self, plan: Any, *, now_ms: int) -> None:
+        self.done.append(f"scale {plan.limits.min_instances}..{plan.limits.max_instances}")
+
+
+def acted(event: dict[str, Any], served: Served) -> tuple[dict[str, str], list[str]]:
+    recorded: Any = Recorded(served)
+    done = act(event, Wired(recorded, recorded), read_environment("dev"), now_ms=0)
+    return done, recorded.done
+
+
+def test_approval_starts_a_rollout() -> None:
+    event = {"detail-type": "SageMaker Model Package State Change", "detail": {"ModelPackageArn": "arn"}}
+    done, asked = acted(event, Served("InService", "old"))
+    assert (done["event"], done["step"], asked) == ("rollout_begun", "started", ["deploy arn"])
+
+
+def test_settled_endpoint_is_scaled_and_its_package_marked() -> None:
+    _, asked = acted({"detail-type": "SageMaker Endpoint State Change"}, Served("InService", "new"))
+    assert asked == ["scale 2..4", "package of new deployed"]
+
+
+def test_endpoint_that_came_back_is_scaled_and_no_package_marked() -> None:
+    _, asked = acted({"detail-type": "SageMaker Endpoint State Change"}, Served("InService", "old", failure="alarm"))
+    assert asked == ["scale 2..4"]
+
+
+def test_failed_endpoint_is_not_scaled() -> None:
+    done, asked = acted({"detail-type": "SageMaker Endpoint State Change"}, Served("Failed", "new", failure="no"))
+    assert (done["failure"], asked) == ("no", [])
+
+
+def test_other_event_is_refused() -> None:
+    with pytest.raises(MissingPrerequisite, match="'Scheduled Event'"):
+        acted({"detail-type": "Scheduled Event"}, Served("InService"))
+
+
+def test_function_without_an_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INFRA_ENVIRONMENT", raising=False)
+    with pytest.raises(InvalidEnvironment, match="known are dev, prod"):
+        lambda_handler({}, None)

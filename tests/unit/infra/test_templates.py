@@ -1,0 +1,138 @@
+"""The templates against the rest of the house: names must be those that the other rooms use."""
+
+import importlib
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+from fraud.settings import PREFIX, Settings, read_settings
+from infra import data, learning, rendering, rollouts, stream
+from infra.alarms import ALARMS, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS, rollout_guards
+from infra.data import VIEWS
+from infra.stacks import STACKS
+from infra.trees import ROOMS
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATES: dict[str, dict[str, Any]] = {stack.name: rendering.as_data(stack) for stack in STACKS}
+
+
+def resources(stack: str, kind: str) -> dict[str, Any]:
+    found = TEMPLATES[stack]["Resources"].items()
+    return {title: item["Properties"] for title, item in found if item["Type"] == kind}
+
+
+def test_a_table_stands_for_every_feature_view() -> None:
+    source = (ROOT / "feature_repo" / "views.py").read_text()
+    declared = set(re.findall(r'name="(\w+)"', source)) & {"card_profile", "merchant_profile"}
+    declared |= set(re.findall(r"^(\w+_velocity): Final", source, re.MULTILINE))
+    assert declared == set(VIEWS)
+    tables = resources("data", "AWS::DynamoDB::Table")
+    assert {item["TableName"] for item in tables.values()} == {f"{Settings().project}.{view}" for view in VIEWS}
+
+
+@pytest.mark.parametrize("handler", [stream.HANDLER, rollouts.HANDLER])
+def test_functions_start_what_exists(handler: str) -> None:
+    module, _, name = handler.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize(("metrics", "room"), [(SCORER_EVENTS, "serving"), (STREAM_EVENTS, "streaming")])
+def test_counted_events_are_logged_by_the_code(metrics: Any, room: str) -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / room).glob("*.py"))
+    for metric in metrics:
+        assert f'"{metric.event}"' in source, metric.event
+        if metric.value:
+            assert re.search(rf'(\b{metric.value}=|"{metric.value}":)', source), metric.value
+
+
+def test_consumers_settings_are_settings() -> None:
+    variables = resources("stream", "AWS::Lambda::Function")["Consumer"]["Environment"]["Variables"]
+    known = {PREFIX + item.name.upper() for item in fields(Settings)}
+    assert set(variables) <= known
+    plain = {key: value for key, value in variables.items() if isinstance(value, str)}
+    assert read_settings(plain).environment == "aws"
+
+
+def test_dead_letters_may_be_written_where_the_code_writes_them() -> None:
+    from streaming.applied import PREFIX as CHANGES
+    from streaming.deadletters import PREFIX as LETTERS
+    from streaming.offline import LANDING
+
+    for prefix in (CHANGES, LETTERS, LANDING):
+        assert prefix.startswith(stream.WRITES)
+
+
+def test_mapping_stops_at_the_first_failure_and_keeps_whole_records() -> None:
+    (mapping,) = resources("stream", "AWS::Lambda::EventSourceMapping").values()
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert 0 < mapping["MaximumRetryAttempts"] <= 10_000
+    assert 0 < mapping["MaximumRecordAgeInSeconds"] < data.RETENTION_HOURS * 3600
+    assert "DataBucketArn" in json.dumps(mapping["DestinationConfig"])
+
+
+def test_nightly_job_is_a_request_that_sagemaker_takes() -> None:
+    text = json.dumps(learning._nightly_job()).replace("${Role}", "arn:aws:iam::123456789012:role/jobs")
+    request = json.loads(text)
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    shape = model.operation_model("CreateProcessingJob").input_shape
+    assert ParamValidator().validate(request, shape).generate_report() == ""
+
+
+def test_nightly_jobs_variables_are_those_that_are_read() -> None:
+    ours = {PREFIX + item.name.upper() for item in fields(Settings)}
+    stores = "".join((ROOT / "feature_repo" / f"feature_store.{kind}.yaml").read_text() for kind in ("aws", "dynamodb"))
+    read = set(re.findall(r"\$\{(\w+)", stores)) | ours | {"FRAUD_LAKE"}
+    variables = set(learning._nightly_job()["Environment"])
+    assert variables <= read
+    assert set(re.findall(r"\$\{(\w+)\}", stores)) <= variables
+
+
+def test_longest_names_stay_within_their_limits() -> None:
+    name = learning._nightly_job()["ProcessingJobName"].replace("${Environment}", "e" * 8)
+    assert len(name.replace("<aws.scheduler.execution-id>", "x" * 36)) <= 63
+    assert len("tollgate-eeeeeeee-scorer-v9999-0123456789") <= 63
+    assert len("tollgate-eeeeeeee-online") <= 40
+
+
+def test_every_alarm_is_in_the_runbook_with_a_command() -> None:
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    sections = dict(re.findall(r"^### ([a-z-]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
+    for alarm in ALARMS:
+        assert "`" in sections[alarm.suffix], alarm.suffix
+    assert set(sections) >= {alarm.suffix for alarm in ALARMS}
+
+
+def test_rollouts_are_guarded_by_alarms_that_exist() -> None:
+    assert 1 <= len(rollout_guards("prod")) <= 10
+    names = {
+        item["AlarmName"]["Fn::Sub"].replace("${Environment}", "prod")
+        for stack in TEMPLATES
+        for item in resources(stack, "AWS::CloudWatch::Alarm").values()
+    }
+    assert set(rollout_guards("prod")) <= names
+    assert len(names) == len(ALARMS)
+
+
+def test_dashboard_shows_metrics_of_this_environment() -> None:
+    (dashboard,) = resources("serving", "AWS::CloudWatch::Dashboard").values()
+    widgets = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]
+    assert len(widgets) == 7
+    spaces = {line[0] for widget in widgets for line in widget["properties"]["metrics"]}
+    assert f"{NAMESPACE}-${{Environment}}" in spaces
+
+
+@pytest.mark.parametrize("image", sorted(ROOMS))
+def test_dockerfile_copies_the_rooms_of_the_image(image: str) -> None:
+    text = (ROOT / "infra" / "images" / image / "Dockerfile").read_text()
+    copied = set(re.findall(r"^COPY (\w+) \S+$", text, re.MULTILINE))
+    assert copied == set(ROOMS[image])
+    assert "--require-hashes" in text
+    assert text.count("FROM ${BASE}") == 2
+    assert not re.search(r"^FROM (?!\$\{BASE\})", text, re.MULTILINE)
