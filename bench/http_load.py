@@ -59,9 +59,9 @@ class _Client(asyncio.Protocol):
         return await self.answered
 
 
-def http_request(body: bytes, *, query: str = "") -> bytes:
+def http_request(body: bytes, *, query: str = "", path: str = "/invocations") -> bytes:
     """Return the bytes of one invocation."""
-    head = f"POST /invocations{query} HTTP/1.1\r\nhost: scorer\r\ncontent-type: application/json\r\n"
+    head = f"POST {path}{query} HTTP/1.1\r\nhost: scorer\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 

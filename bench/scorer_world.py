@@ -1,5 +1,6 @@
 """What the scorer's benchmarks run on: a history, a model of production size trained on it, a filled online store."""
 
+import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
         "merchant_profile": ("merchant_age_days", "merchant_amount_median_30d", "merchant_card_distinct_30d"),
     },
 }
+PROFILES = Profiles("DE", (700.0, 3000.0, math.nan), (900.0, 3100.0, 150.0))
+"""What :func:`fill_store` writes of every card and merchant."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def _train(
 ) -> dict[str, bytes]:
     risk = np.asarray(risks, np.float64)
     labels = (risk + rng.normal(0.0, risk.std(), len(risk)) > np.quantile(risk, 0.95)).astype(int)
-    parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.05, "seed": 1, "nthread": 2}
+    parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.05, "seed": 1, "nthread": 1}
     booster = xgb.train(parameters, xgb.DMatrix(rows, label=labels), trees)
     margins = booster.predict(xgb.DMatrix(rows[-32:]), output_margin=True)
     scores = booster.predict(xgb.DMatrix(rows))

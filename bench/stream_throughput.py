@@ -10,6 +10,7 @@ store runs beside it and does much the same for all.
 
 import json
 import random
+import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -162,7 +163,7 @@ def reader(store: FeatureStore) -> Read:
 
 def main(
     records: Annotated[int, typer.Option(help="Records for our handler.", min=1_000)] = 50_000,
-    pushed: Annotated[int, typer.Option(help="Records for fs.push per batch.", min=500)] = 5_000,
+    pushed: Annotated[int, typer.Option(help="Records for fs.push per batch.", min=500)] = 50_000,
     pushed_singly: Annotated[int, typer.Option(help="Records for fs.push per record.", min=10)] = 200,
     batch: Annotated[int, typer.Option(help="Records per batch.", min=1)] = 500,
     repeats: Annotated[int, typer.Option(help="Runs of each, in turn; the median counts.", min=1)] = 3,
@@ -196,21 +197,26 @@ def main(
 
 
 def report(runs: list[list[float]], json_file: Path | None) -> None:
-    """Print the medians and write them to ``json_file``."""
-    rates = [sorted(some)[len(some) // 2] for some in runs]
+    """Print the medians, with their spread, and write them to ``json_file``; a ratio is of runs side by side."""
+    rates = [statistics.median(some) for some in runs]
+    spread = [f"{min(some):,.0f} to {max(some):,.0f}" for some in runs]
+    ratios = [sorted(a / b for a, b in zip(runs[0], other, strict=True)) for other in runs[1:]]
     figures = {
         "ours_per_second": round(rates[0]),
         "push_per_batch_per_second": round(rates[1]),
         "push_per_record_per_second": round(rates[2], 1),
         "read_and_push_per_batch_per_second": round(rates[3]),
-        "ratio_to_push_per_batch": round(rates[0] / rates[1], 1),
-        "ratio_to_push_per_record": round(rates[0] / rates[2], 1),
-        "ratio_to_read_and_push_per_batch": round(rates[0] / rates[3], 1),
+        "ratio_to_push_per_batch": round(statistics.median(ratios[0]), 1),
+        "ratio_to_push_per_record": round(statistics.median(ratios[1]), 1),
+        "ratio_to_read_and_push_per_batch": round(statistics.median(ratios[2]), 1),
+        "ratio_to_push_per_batch_spread": f"{ratios[0][0]:.1f} to {ratios[0][-1]:.1f}",
+        "ours_spread": spread[0],
+        "push_per_batch_spread": spread[1],
         "repeats": len(runs[0]),
     }
     table = Table("figure", "value")
     for name, value in figures.items():
-        table.add_row(name, f"{value:,}")
+        table.add_row(name, value if isinstance(value, str) else f"{value:,}")
     Console().print(table)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)

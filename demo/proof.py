@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from demo.places import Places
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.transaction import Transaction
-from fraud.windows import ENTITIES
+from monitoring.certificate import certify_decisions, read_applied
 from monitoring.decision_log import Logged
-from monitoring.parity import AppliedRow, Parity, Served, compare, same_bits, visible_velocity
-from stores.files import Location
-from stores.log import load_log, places
-from training.dataset import entity_rows, read_log
+from monitoring.offline import feast_vectors
+from monitoring.parity import Parity, same_bits
+from training.dataset import entity_rows
 from training.transaction_log import TRANSACTIONS_SCHEMA
 
 
@@ -36,44 +33,20 @@ def join_the_lake(places_: Places) -> int:
     return rows
 
 
-def applied_rows(places_: Places) -> list[AppliedRow]:
+def applied_rows(places_: Places) -> pa.Table:
     """Return the worker's log of which transaction made which revision."""
-    table = ds.dataset(places_.stream / "changes", format="parquet").to_table()
-    return [
-        AppliedRow(row["entity"], row["key"], row["revision_after"], row["transaction_id"]) for row in table.to_pylist()
-    ]
+    return read_applied(places_.stream)
 
 
 def certify(store: Any, logged: Sequence[Logged], places_: Places, streamed: Sequence[str]) -> Parity:
-    """Compare every served vector with the log, see :mod:`monitoring.parity`."""
-    times = [entry.event_time_ms for entry in logged]
-    log_rows = read_log(places_.lake, min(times), max(times) + 1)
-    place = pc.index_in(pa.array([e.transaction_id for e in logged]), log_rows["transaction_id"].combine_chunks())
-    asked_rows = log_rows.take(place)
-    entities = entity_rows(asked_rows)
-    as_of_log = historical_vectors(store, entities)
-    log = load_log(Location(str(places_.lake)), first_ms=min(times), last_ms=max(times) + 1)
-    where = places(asked_rows["latitude"], asked_rows["longitude"])
-    times_ms = np.array(times, np.int64)
-    party = {"card": "merchant_id", "device": "card_id", "merchant": "card_id"}
-    asked = {
-        entity: log.questions(
-            entity, key=entities[f"{entity}_id"], as_of_ms=times_ms, party=entities[party[entity]], place=where
-        )
-        for entity in ENTITIES
-    }
-    revisions = {entity: np.array([e.revisions[entity] for e in logged], np.int64) for entity in ENTITIES}
-    visible = visible_velocity(log, asked, revisions, applied_rows(places_), list(streamed))
-    served = Served(np.array([entry.vector for entry in logged]), revisions)
-    return compare(served, as_of_log, visible, asked_rows["amount_minor"].to_numpy())
-
-
-def historical_vectors(store: Any, entities: pa.Table) -> npt.NDArray[np.float64]:
-    """Return Feast's historical vectors of some entity rows, in their order, shape ``(n, features)``."""
-    service = store.get_feature_service(SERVICE)
-    found = store.get_historical_features(entity_df=entities.to_pandas(), features=service).to_arrow()
-    columns = [pc.cast(found[name], pa.float64()).to_numpy(zero_copy_only=False) for name in FEATURE_NAMES]
-    return np.stack(columns, axis=1)
+    """Compare every served vector with the log, by Feast's own historical features; see :mod:`monitoring.parity`."""
+    return certify_decisions(
+        places_.lake,
+        logged,
+        applied_rows(places_),
+        streamed_ids=streamed,
+        evaluate=lambda _lake, rows: feast_vectors(store, entity_rows(rows)),
+    )
 
 
 def compare_at_rest(store: Any, transactions: Sequence[Transaction], *, as_of_ms: int) -> dict[str, int]:
@@ -84,7 +57,7 @@ def compare_at_rest(store: Any, transactions: Sequence[Transaction], *, as_of_ms
     moment = datetime.fromtimestamp(as_of_ms / 1000, UTC)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     entities = pa.table(columns | {"event_timestamp": pa.array([moment] * len(rows), pa.timestamp("us", "UTC"))})
-    offline = historical_vectors(store, entities)
+    offline = feast_vectors(store, entities)
     as_numbers = np.array(
         [[np.nan if value is None else float(value) for value in online[name]] for name in FEATURE_NAMES]
     ).T

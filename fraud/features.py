@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from fraud import velocity
 from fraud.hashing import hash32
+from fraud.ring import NOWHERE
 from fraud.states import looks_like_state
 from fraud.transaction import CHANNELS, Transaction
+from fraud.vector import fill_vector
 from fraud.velocity import FloatArray, Question
 from fraud.windows import DAY, ENTITIES, HOUR, VELOCITY_FEATURES, Entity
 
@@ -105,6 +107,43 @@ def evaluate(
         Velocity state of each entity; empty bytes for one never seen (and for a transaction without a device).
     scratch
         From :func:`fraud.ring.new_scratch`; one per thread.
+
+    Raises
+    ------
+    InvalidState
+        A state is not one.
+    """
+    home = profiles.home_country
+    vector = np.empty(len(FEATURE_NAMES))
+    known = fill_vector(
+        states["card"],
+        states["device"],
+        states["merchant"],
+        transaction.card_id.encode(),
+        transaction.merchant_id.encode(),
+        transaction.event_time_ms,
+        transaction.amount_minor,
+        CHANNELS.index(transaction.channel),
+        transaction.merchant_category,
+        bool(transaction.device_id),
+        math.nan if home is None else float(transaction.country != home),
+        _degrees(transaction.latitude),
+        _degrees(transaction.longitude),
+        profiles.card,
+        profiles.merchant,
+        scratch,
+        vector,
+    )
+    return vector if known else evaluate_in_parts(transaction, states, profiles, scratch)
+
+
+def evaluate_in_parts(
+    transaction: Transaction,
+    states: Mapping[Entity, bytes],
+    profiles: Profiles,
+    scratch: npt.NDArray[np.int64],
+) -> FloatArray:
+    """Return what :func:`evaluate` does, bit for bit, part by part; it also reads states of older versions.
 
     Raises
     ------
@@ -284,6 +323,4 @@ def _number(value: Any) -> float:
 
 
 def _degrees(value: Any) -> int:
-    from fraud.ring import NOWHERE
-
     return NOWHERE if value is None or math.isnan(value) else round(value * 1e5)

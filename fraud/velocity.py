@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud import ring, tiles
-from fraud.hashing import hash32, hash64
+from fraud.hashing import hash32, hash64, hash_slices
 from fraud.kernels import kernel
 from fraud.states import pack_ring, pack_tiles, unpack_ring, unpack_tiles
 from fraud.transaction import Transaction
+from fraud.updates import Updates, as_pending, ring_length, update_rings, update_tiles
 from fraud.windows import ENTITIES, KINDS, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
 
 FloatArray = npt.NDArray[np.float64]
@@ -86,6 +87,28 @@ def transaction_change(entity: Entity, transaction: Transaction) -> Changes:
     return np.array([row], ring.ENTRY)
 
 
+def transaction_changes(transactions: Sequence[Transaction]) -> dict[Entity, Changes]:
+    """Return :func:`transaction_change` of many, shape ``(n,)``, for each kind of entity."""
+    out = np.zeros(len(transactions), ring.ENTRY)
+    out["time"] = [transaction.event_time_ms for transaction in transactions]
+    out["id"] = _hashes([transaction.transaction_id for transaction in transactions])
+    out["amount"] = [transaction.amount_minor for transaction in transactions]
+    out["latitude"] = [_place(transaction.latitude) for transaction in transactions]
+    out["longitude"] = [_place(transaction.longitude) for transaction in transactions]
+    out["country"] = [country_code(transaction.country) for transaction in transactions]
+    out["flags"] = [ring.DECLINED if transaction.authorised is False else 0 for transaction in transactions]
+    low = np.uint64(0xFFFFFFFF)
+    card = _hashes([transaction.card_id for transaction in transactions]) & low
+    merchant = _hashes([transaction.merchant_id for transaction in transactions]) & low
+    device = _hashes([transaction.device_id or "" for transaction in transactions]) & low
+    device[[transaction.device_id is None for transaction in transactions]] = 0
+    changes: dict[Entity, Changes] = {"card": out, "device": out.copy(), "merchant": out.copy()}
+    pairs = {"card": (merchant, device), "device": (card, merchant), "merchant": (card, device)}
+    for entity, some in changes.items():
+        some["party"], some["other"] = pairs[entity]
+    return changes
+
+
 def report_change(transaction_id: str, known_ms: int) -> Changes:
     """Return the change, shape ``(1,)``, of a fraud report that became known at ``known_ms``.
 
@@ -104,6 +127,13 @@ def country_code(country: str) -> int:
     (1, 676)
     """
     return (ord(country[0]) - 65) * 26 + ord(country[1]) - 64
+
+
+def _hashes(identifiers: Sequence[str]) -> npt.NDArray[np.uint64]:
+    texts = [identifier.encode() for identifier in identifiers]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return hash_slices(np.frombuffer(b"".join(texts), np.uint8), offsets)
 
 
 def _place(degrees: float | None) -> int:
@@ -131,6 +161,24 @@ def update(entity: Entity, state: bytes, changes: Changes) -> tuple[bytes, int]:
     return apply(state, changes)
 
 
+def update_many(entity: Entity, states: Sequence[bytes], changes: Changes, starts: npt.NDArray[np.int64]) -> Updates:
+    """Return what :func:`update` makes of many states, bit for bit, in one compiled call.
+
+    A state that cannot be read is refused alone, and told in :class:`fraud.updates.Updates`.
+
+    Parameters
+    ----------
+    states
+        As in :func:`update`, each of another entity of one kind.
+    changes
+        Of all of them; those of ``states[i]`` are ``changes[starts[i]:starts[i + 1]]``, in any order.
+    starts
+        Shape ``(len(states) + 1,)``.
+    """
+    apply = update_rings if KINDS[entity] == "ring" else update_tiles
+    return apply(states, changes, starts)
+
+
 def _update_ring(state: bytes, changes: Changes) -> tuple[bytes, int]:
     kept = unpack_ring(state)
     room = np.zeros(RING_KEEP + 1, ring.ENTRY)
@@ -150,17 +198,10 @@ def _update_tiles(state: bytes, changes: Changes) -> tuple[bytes, int]:
     for window, count in enumerate(counts):
         grid[window, :count] = flat[start : start + count]
         start += count
-    length, watermark, changed = _apply_all(room, len(pending), watermark, _as_pending(changes), grid, counts)
+    length, watermark, changed = _apply_all(room, len(pending), watermark, as_pending(changes), grid, counts)
     if not changed:
         return state, 0
     return pack_tiles(room[:length], watermark, grid, counts), changed
-
-
-def _as_pending(changes: Changes) -> Changes:
-    items = np.zeros(len(changes), tiles.PENDING)
-    for field in ("time", "id", "amount", "flags"):
-        items[field] = changes[field]
-    return items
 
 
 @kernel
@@ -218,8 +259,11 @@ def read(entity: Entity, state: bytes, asked: Question, scratch: npt.NDArray[np.
 
 def newest_time_ms(entity: Entity, state: bytes) -> int:
     """Return the time of the newest change a state holds whole, epoch ms; 0 for an empty one."""
-    held = unpack_ring(state) if KINDS[entity] == "ring" else unpack_tiles(state)[0]
-    return int(held["time"][-1]) if len(held) else 0
+    if KINDS[entity] == "ring":
+        size = ring.ENTRY.itemsize
+        return int.from_bytes(state[-size : 8 - size], "little", signed=True) if ring_length(state) else 0
+    pending = unpack_tiles(state)[0]
+    return int(pending["time"][-1]) if len(pending) else 0
 
 
 def state_from_history(entity: Entity, changes: Changes) -> tuple[bytes, int]:

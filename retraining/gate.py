@@ -1,17 +1,27 @@
 """The gate: what a challenger must show before it may replace the champion; each check with its evidence.
 
-Both models are judged on the same held-out rows, newer than anything either was fitted to. A check passes by its bound,
-not by its point: noise must not promote, and a worse model must not slip through on a lucky week.
+Both models are judged on the same held-out rows, newer than anything either was fitted to. Three kinds of check:
+
+- *no worse*: the lower bound of (challenger / champion) must stay above a margin, so a week that is too noisy to tell
+  promotes nobody, and a challenger identical to the champion passes;
+- *not surely worse*: refused when even the bound in its favour says worse, for what a single week measures too coarsely
+  to demand more: false positives at equal catch, the catch in each band of amounts;
+- *absolute*: enough frauds, calibrated, a bundle that reproduces its recorded rows and stays within its size.
+
+No check depends on the clock; the measured time of a row stands beside the size as evidence only.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from training.intervals import day_block_intervals, false_positive_cut
-from training.ranking import DAY_MS, rank
+from retraining.bounds import LEAST_DAYS, Bound, day_bounds
+from retraining.stability import population_stability
+from training.ranking import DAY_MS, Ranking, rank
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -26,24 +36,40 @@ class GateLimits:
     ----------
     least_frauds
         Mature frauds without which no verdict is possible.
+    confidence
+        Of each one-sided bound.
     recall
-        Catch at which false positives are compared.
-    pr_auc_margin
-        The lower bound of (challenger - champion) PR-AUC may not fall below minus this share of the champion's.
-    more_false_positives
-        The challenger's false positives may not exceed the champion's by more than this share at the point.
-    surely_more_false_positives
-        Nor may the upper bound of its cut lie below minus this: worse in every resample is worse.
-    calibration_error
-        Largest gap between the mean score and the fraud share, as a share of the latter.
+        Catch at which false positives, and the catch of each band of amounts, are compared.
+    pr_auc_loss, pr_auc_margin
+        Shares of the champion's PR-AUC that the challenger may seem to lose, and that its lower bound may. The first
+        keeps a row of slightly worse weeks from adding up where a week tells them apart; the second sends away a week
+        that tells nothing.
+    more_false_positives, few_false_positives
+        At equal catch the challenger may not surely raise more than this share more false positives; this share of the
+        legitimate rows is added on both sides first: where there are next to none, one more is no reason.
+    lost_recall
+        The upper bound of the catch gained in a band of amounts may not lie below minus this.
+    calibration_ratio
+        (mean score / fraud share) must lie between one over this and this. By its point: even the least frauds know it
+        to a quarter, and the bounds of a bursty week would refuse a champion against itself.
+    psi
+        Largest population stability index between the scores of both.
+    bundle_bytes, trees
+        Largest bundle, and most trees, that the scorer's latency and memory are planned for.
     """
 
     least_frauds: int = 60
+    confidence: float = 0.99
     recall: float = 0.5
-    pr_auc_margin: float = 0.10
+    pr_auc_loss: float = 0.05
+    pr_auc_margin: float = 0.20
     more_false_positives: float = 0.15
-    surely_more_false_positives: float = 0.0
-    calibration_error: float = 1.0
+    few_false_positives: float = 0.0005
+    lost_recall: float = 0.10
+    calibration_ratio: float = 2.0
+    psi: float = 1.0
+    bundle_bytes: int = 32 * 2**20
+    trees: int = 1000
 
 
 LIMITS: Final = GateLimits()
@@ -67,7 +93,7 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether the challenger may be promoted."""
-        return all(check.passed for check in self.checks)
+        return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -77,98 +103,194 @@ class Verdict:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows both models are judged on: scores of each, labels known at the time, and event times; shape ``(n,)``."""
+    """The rows both models are judged on: equally long columns.
+
+    Parameters
+    ----------
+    champion, challenger
+        Scores of each, in [0, 1].
+    is_fraud
+        Labels known at the time.
+    event_time_ms
+        Event times.
+    amount_minor
+        Amounts; without them no bands are compared.
+    """
 
     champion: FloatArray
     challenger: FloatArray
     is_fraud: BoolArray
     event_time_ms: IntArray
+    amount_minor: IntArray | None = None
 
 
-def judge(rows: HeldOut, *, bundle_reproduces: bool, limits: GateLimits = LIMITS, seed: int = 0) -> Verdict:
+@dataclass(frozen=True)
+class PackedModel:
+    """What is known of the packed challenger before it is judged on rows.
+
+    Parameters
+    ----------
+    fault
+        Why it does not open and reproduce its recorded margins in the scorer's own runtime; null when it does.
+    total_bytes, trees
+        Size of all its files, and of its model.
+    row_us
+        Measured time of one row in the scorer's runtime, microseconds; evidence only.
+    """
+
+    fault: str | None
+    total_bytes: int
+    trees: int
+    row_us: float | None = None
+
+
+def judge(rows: HeldOut, packed: PackedModel, *, limits: GateLimits = LIMITS, seed: int = 0) -> Verdict:
     """Return the verdict on a challenger.
 
     Parameters
     ----------
     rows
         Held out of both models' fitting.
-    bundle_reproduces
-        Whether the packed challenger gave its recorded margins bit for bit in the scorer's own runtime.
+    packed
+        What is known of its bundle.
+    limits
+        How much worse is too much.
     seed
-        Of the day-block resamples.
+        Of the resamples of days: same rows and seed, same verdict.
     """
-    frauds = int(rows.is_fraud.sum())
+    frauds, days = int(rows.is_fraud.sum()), len(np.unique(rows.event_time_ms // DAY_MS))
     checks = [
         Check(
             "enough_mature_frauds",
-            frauds >= limits.least_frauds,
-            f"{frauds} mature frauds in {len(rows.is_fraud)} held-out rows, {limits.least_frauds} are needed",
+            limits.least_frauds <= frauds < len(rows.is_fraud) and days >= LEAST_DAYS,
+            f"{frauds} mature frauds in {len(rows.is_fraud)} held-out rows of {days} days; {limits.least_frauds} "
+            f"frauds of {LEAST_DAYS} days are needed",
         ),
-        Check(
-            "bundle_reproduces",
-            bundle_reproduces,
-            "the packed model gives its recorded margins bit for bit"
-            if bundle_reproduces
-            else "the packed model does not give its recorded margins",
-        ),
+        _reproduces(packed),
+        _fits(packed, limits),
     ]
-    if 0 < frauds < len(rows.is_fraud):
-        checks += [
-            _ranks_no_worse(rows, limits, seed),
-            _no_more_false_positives(rows, limits, seed),
-            _calibrated(rows, limits),
-        ]
+    if 0 < frauds < len(rows.is_fraud) and days >= LEAST_DAYS:
+        pair = _Pair(rows, limits, seed)
+        checks += [pair.ranks_no_worse(), pair.no_more_false_positives(), pair.calibrated(), pair.scores_stable()]
+        if rows.amount_minor is not None:
+            checks.append(pair.catches_every_amount(rows.amount_minor))
     return Verdict(tuple(checks))
 
 
-def _ranks_no_worse(rows: HeldOut, limits: GateLimits, seed: int) -> Check:
-    day = rows.event_time_ms // DAY_MS
-    champion = rank(rows.champion, rows.is_fraud, day=day)
-    challenger = rank(rows.challenger, rows.is_fraud, day=day)
+def _reproduces(packed: PackedModel) -> Check:
+    said = packed.fault or "the packed model gives its recorded margins bit for bit"
+    return Check("bundle_reproduces", packed.fault is None, said)
 
-    def difference(weights: FloatArray) -> Any:
-        return np.stack(
-            [
-                challenger.curve(weights).average_precision() - champion.curve(weights).average_precision(),
-                champion.curve(weights).average_precision(),
-            ]
+
+def _fits(packed: PackedModel, limits: GateLimits) -> Check:
+    time = "" if packed.row_us is None else f"; {packed.row_us:.1f} us a row here"
+    return Check(
+        "bundle_fits",
+        packed.total_bytes <= limits.bundle_bytes and packed.trees <= limits.trees,
+        f"{packed.total_bytes / 2**20:.1f} MB and {packed.trees} trees, {limits.bundle_bytes / 2**20:.0f} MB and "
+        f"{limits.trees} allowed{time}",
+    )
+
+
+class _Pair:
+    """Both models ranked once, for every check."""
+
+    def __init__(self, rows: HeldOut, limits: GateLimits, seed: int) -> None:
+        self._rows, self._limits, self._seed = rows, limits, seed
+        day = rows.event_time_ms // DAY_MS
+        self._days, self._day = np.unique(day, return_inverse=True)
+        self._champion: Ranking = rank(rows.champion, rows.is_fraud, day=day)
+        self._challenger: Ranking = rank(rows.challenger, rows.is_fraud, day=day)
+
+    def ranks_no_worse(self) -> Check:
+        champion, challenger = (
+            ranking.curve().average_precision()[0] for ranking in (self._champion, self._challenger)
         )
 
-    gap, held = day_block_intervals(difference, len(champion.days), resamples=400, seed=seed)
-    bound = -limits.pr_auc_margin * held.point
-    low = gap.low if gap.low is not None else gap.point
-    return Check(
-        "ranks_no_worse",
-        low >= bound,
-        f"PR-AUC {held.point + gap.point:.3f} against {held.point:.3f}; the difference's lower bound {low:+.3f} must "
-        f"reach {bound:+.3f}",
-    )
+        def log_ratio(weights: FloatArray) -> FloatArray:
+            held = self._champion.curve(weights).average_precision()
+            return np.log(self._challenger.curve(weights).average_precision() / held)[None]
 
+        (ratio,) = self._bounds(log_ratio)
+        point, low = 1.0 - self._limits.pr_auc_loss, 1.0 - self._limits.pr_auc_margin
+        return Check(
+            "ranks_no_worse",
+            ratio.point >= math.log(point) and ratio.low >= math.log(low),
+            f"PR-AUC {challenger:.3f} against {champion:.3f}: {math.exp(ratio.point):.2f} times, {point:.2f} needed; "
+            f"surely {math.exp(ratio.low):.2f} times, {low:.2f} needed",
+        )
 
-def _no_more_false_positives(rows: HeldOut, limits: GateLimits, seed: int) -> Check:
-    day = rows.event_time_ms // DAY_MS
-    champion = rank(rows.champion, rows.is_fraud, day=day)
-    challenger = rank(rows.challenger, rows.is_fraud, day=day)
-    cut = false_positive_cut(champion, challenger, recall=limits.recall, resamples=400, seed=seed)
-    before = int(champion.curve().false_positives_at_recall(limits.recall)[0])
-    after = int(challenger.curve().false_positives_at_recall(limits.recall)[0])
-    high = cut.high if cut.high is not None else cut.point
-    passed = cut.point >= -limits.more_false_positives and high >= -limits.surely_more_false_positives
-    return Check(
-        "no_more_false_positives_at_equal_catch",
-        passed,
-        f"at {limits.recall:.0%} recall {after} false positives against {before}: cut {cut.point:+.0%}, may not fall "
-        f"below {-limits.more_false_positives:+.0%}, its upper bound {high:+.0%} not below "
-        f"{-limits.surely_more_false_positives:+.0%}",
-    )
+    def no_more_false_positives(self) -> Check:
+        recall, limits = self._limits.recall, self._limits
 
+        few = limits.few_false_positives * float(self._champion.legitimate.sum())
 
-def _calibrated(rows: HeldOut, limits: GateLimits) -> Check:
-    share = float(rows.is_fraud.mean())
-    mean = float(rows.challenger.mean())
-    error = abs(mean - share) / share
-    return Check(
-        "calibrated",
-        error <= limits.calibration_error,
-        f"mean score {mean:.4f} where {share:.4f} are fraud: off by {error:.0%}, {limits.calibration_error:.0%} allowed",
-    )
+        def log_ratio(weights: FloatArray) -> FloatArray:
+            before = self._champion.curve(weights).false_positives_at_recall(recall)
+            after = self._challenger.curve(weights).false_positives_at_recall(recall)
+            return np.log((after + few) / (before + few))[None]
+
+        (ratio,) = self._bounds(log_ratio)
+        before = int(self._champion.curve().false_positives_at_recall(recall)[0])
+        after = int(self._challenger.curve().false_positives_at_recall(recall)[0])
+        allowed = 1.0 + limits.more_false_positives
+        return Check(
+            "no_more_false_positives_at_equal_catch",
+            ratio.low <= math.log(allowed),
+            f"at {recall:.0%} recall {after} false positives against {before}; counting {few:.0f} more on both sides "
+            f"that is {math.exp(ratio.point):.2f} times, surely {math.exp(ratio.low):.2f} times, {allowed:.2f} allowed",
+        )
+
+    def calibrated(self) -> Check:
+        fraud = np.bincount(self._day, self._rows.is_fraud, minlength=len(self._days))
+        score = np.bincount(self._day, self._rows.challenger, minlength=len(self._days))
+
+        def log_ratio(weights: FloatArray) -> FloatArray:
+            return np.log(np.maximum(score @ weights, 1e-9) / np.maximum(fraud @ weights, 0.5))[None]
+
+        (ratio,) = self._bounds(log_ratio)
+        allowed = self._limits.calibration_ratio
+        return Check(
+            "calibrated",
+            abs(ratio.point) <= math.log(allowed),
+            f"mean score {self._rows.challenger.mean():.5f} where {self._rows.is_fraud.mean():.5f} are fraud: "
+            f"{math.exp(ratio.point):.2f} times, bounds {math.exp(ratio.low):.2f} to {math.exp(ratio.high):.2f}, "
+            f"{1.0 / allowed:.2f} to {allowed:.2f} allowed",
+        )
+
+    def scores_stable(self) -> Check:
+        found = population_stability(self._rows.champion, self._rows.challenger)
+        return Check(
+            "scores_stable",
+            found <= self._limits.psi,
+            f"PSI of the scores against the champion's {found:.3f}, {self._limits.psi:g} allowed",
+        )
+
+    def catches_every_amount(self, amount_minor: IntArray) -> Check:
+        """Compare the catch of each third of the fraud amounts, at each model's own threshold for the overall catch."""
+        rows = self._rows
+        caught = []
+        for scores, ranking in ((rows.champion, self._champion), (rows.challenger, self._challenger)):
+            place = int(ranking.curve().threshold_at_recall(self._limits.recall)[0])
+            caught.append(scores[rows.is_fraud] >= ranking.thresholds[place])
+        gained = caught[1].astype(np.float64) - caught[0].astype(np.float64)
+        day, amount = self._day[rows.is_fraud], amount_minor[rows.is_fraud]
+        edges = np.quantile(amount, [1 / 3, 2 / 3])
+        band = np.searchsorted(edges, amount)
+        size = len(self._days)
+        gains = np.stack([np.bincount(day[band == b], gained[band == b], minlength=size) for b in range(3)])
+        frauds = np.stack([np.bincount(day[band == b], minlength=size) for b in range(3)])
+        bounds = self._bounds(lambda weights: (gains @ weights) / np.maximum(frauds @ weights, 1.0))
+        worst = min(bounds, key=lambda bound: bound.high)
+        name = ("smallest", "middle", "largest")[bounds.index(worst)]
+        return Check(
+            "catches_every_amount",
+            worst.high >= -self._limits.lost_recall,
+            f"of the {name} third of fraud amounts the catch moved by {worst.point:+.1%}, at the best "
+            f"{worst.high:+.1%}; {-self._limits.lost_recall:+.0%} is the most that may surely be lost",
+        )
+
+    def _bounds(self, metrics: Callable[[FloatArray], FloatArray]) -> tuple[Bound, ...]:
+        found = day_bounds(metrics, len(self._days), confidence=self._limits.confidence, seed=self._seed)
+        assert found is not None  # noqa: S101  # judge() looked at the number of days
+        return found

@@ -1,73 +1,54 @@
 """One weekly iteration: training set, fit, evaluation against the champion, gate, promotion or refusal.
 
-A failure in any step leaves the champion as it is. The clock comes in as ``as_of_ms``; the same inputs and seed give the
-same bundle version, so a doubled start finds its version in the registry and changes nothing.
+A failure in any step leaves the champion as it is. The clock comes in as ``as_of_ms``; the same inputs and seed give
+the same bundle version, so a doubled start finds its verdict in the registry and changes nothing.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from time import perf_counter_ns
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from fraud.bundle import ModelBundle
+from fraud.bundle import MANIFEST, ModelBundle
 from fraud.errors import CorruptBundle
 from fraud.trees import predict_margin
-from fraud.windows import DAY
-from retraining.gate import Check, GateLimits, HeldOut, Verdict, judge
+from retraining.errors import IncomparableChampion
+from retraining.gate import Check, GateLimits, HeldOut, PackedModel, Verdict, judge
 from retraining.registry import Registry
-from training.bundling import bundle_files, code_digest, data_digest
+from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.dataset import TrainingSet, build_training_set
-from training.fit import FittedModel, Rows, choose_policy, fit_model
 from training.transaction_log import Progress
 
 Builder = Callable[[int, int, int], TrainingSet]
 """Called with start, end and as-of (epoch ms); returns the training set."""
 
+WeekPlan = TrainingPlan
+"""The spans of an iteration: those of a training."""
 
-@dataclass(frozen=True)
-class WeekPlan:
-    """The spans of one iteration, counted back from its time: held-out rows are the newest mature ones.
-
-    Parameters
-    ----------
-    train_days, validation_days, test_days
-        Lengths; validation follows training, the held-out test follows validation.
-    label_delay_days
-        Age at which a transaction's label counts as mature.
-    review_share, insult_share
-        Budgets the thresholds keep, see :func:`training.fit.choose_policy`.
-    seed
-        Of the fit and of the resamples.
-    """
-
-    train_days: int = 30
-    validation_days: int = 7
-    test_days: int = 7
-    label_delay_days: int = 21
-    review_share: float = 0.01
-    insult_share: float = 0.001
-    seed: int = 0
-
-    @property
-    def days(self) -> int:
-        """Days of transactions an iteration reads."""
-        return self.train_days + self.validation_days + self.test_days
-
-    def edges(self, as_of_ms: int) -> tuple[int, int, int, int]:
-        """Return where training, validation and test start and where the test ends, epoch ms."""
-        end = (as_of_ms // DAY - self.label_delay_days) * DAY
-        test = end - self.test_days * DAY
-        validation = test - self.validation_days * DAY
-        return validation - self.train_days * DAY, validation, test, end
+_TIMED_ROWS: Final = 500
 
 
 @dataclass(frozen=True)
 class WeekReport:
     """What an iteration did.
 
-    ``champion`` is the version serving afterwards; ``challenger`` the one fitted.
+    Parameters
+    ----------
+    as_of_ms
+        Its time.
+    champion, challenger
+        The version serving afterwards; the one fitted.
+    promoted, verdict
+        The gate's answer.
+    rows, frauds
+        Of the whole training set.
+    repeated
+        Whether this very iteration had been done before: the verdict is the earlier one and nothing was changed.
     """
 
     as_of_ms: int
@@ -77,6 +58,7 @@ class WeekReport:
     verdict: Verdict
     rows: int
     frauds: int
+    repeated: bool = False
 
 
 def run_week(
@@ -88,6 +70,7 @@ def run_week(
     read_plan: Mapping[str, Any],
     root: Path,
     limits: GateLimits,
+    progress: Progress | None = None,
 ) -> WeekReport:
     """Run one iteration and return what it did.
 
@@ -96,7 +79,7 @@ def run_week(
     build
         Builds a training set, see :func:`training_set_builder`.
     registry
-        Where the champion is and the challenger goes.
+        Where the champion is and the challenger goes; locked from the first step to the last.
     as_of_ms
         The iteration's time; labels that arrived later are not known.
     read_plan
@@ -105,48 +88,30 @@ def run_week(
         Of the source tree, for the code digest.
     limits
         Of the gate.
+    progress
+        Called with the trees done and the most there can be.
 
     Raises
     ------
+    RegistryBusy
+        Another iteration or rollback is at work there.
     TollgateError
         Any step's reason; the champion is untouched.
     """
-    start, validation_from, test_from, end = plan.edges(as_of_ms)
-    rows = build(start, end, as_of_ms)
-    train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
-    held_out = rows.between(test_from, end)
-    model = fit_model(_rows(rows, train), _rows(rows, validation), rows.features, seed=plan.seed)
-    scores = model.scores(rows.matrix[validation])
-    policy = choose_policy(
-        scores,
-        rows.is_fraud[validation],
-        version=f"budget-{plan.review_share:g}-{plan.insult_share:g}",
-        review_share=plan.review_share,
-        insult_share=plan.insult_share,
-    )
-    provenance = {
-        "data_sha256": data_digest(rows, train),
-        "code_sha256": code_digest(root),
-        "train_from_ms": start,
-        "train_to_ms": validation_from,
-        "labels_as_of_ms": as_of_ms,
-        "seed": plan.seed,
-        "trees": model.trees,
-    }
-    files = bundle_files(model, policy, read_plan, rows.matrix[train], provenance)
-    champion = registry.champion()
-    try:
-        challenger = registry.add(files)
-    except CorruptBundle as error:
-        verdict = Verdict((Check("bundle_reproduces", passed=False, evidence=str(error)),))
-        return WeekReport(as_of_ms, champion and champion.version, "", False, verdict, *_size(rows))
-    verdict = _judge(rows, held_out, champion, model, plan, limits)
-    if verdict.passed:
-        registry.promote(challenger.version, verdict, as_of_ms=as_of_ms)
-    else:
-        registry.refuse(challenger.version, verdict, as_of_ms=as_of_ms)
-    serving = challenger.version if verdict.passed else champion and champion.version
-    return WeekReport(as_of_ms, serving, challenger.version, verdict.passed, verdict, *_size(rows))
+    with registry.locked():
+        start, _, test_from, end = plan.edges(as_of_ms)
+        rows = build(start, end, as_of_ms)
+        fitted = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=root, progress=progress)
+        version = hashlib.sha256(fitted.files[MANIFEST]).hexdigest()[:16]
+        earlier = _judged_before(registry, version, as_of_ms)
+        if earlier is not None:
+            return _report(registry, rows, as_of_ms, version, earlier, repeated=True)
+        verdict = _verdict(registry, fitted, rows, rows.between(test_from, end), limits, plan.seed)
+        if verdict.passed:
+            registry.promote(version, verdict, as_of_ms=as_of_ms)
+        else:
+            registry.refuse(version, verdict, as_of_ms=as_of_ms)
+        return _report(registry, rows, as_of_ms, version, verdict)
 
 
 def training_set_builder(feature_store: Any, lake: Path, progress: Progress) -> Builder:
@@ -160,32 +125,89 @@ def training_set_builder(feature_store: Any, lake: Path, progress: Progress) -> 
     return build
 
 
-def _judge(
-    rows: TrainingSet,
-    held_out: slice,
-    champion: ModelBundle | None,
-    model: FittedModel,
-    plan: WeekPlan,
-    limits: GateLimits,
-) -> Verdict:
-    matrix = rows.matrix[held_out]
-    challenger = model.scores(matrix)
-    # Without a champion the challenger is held against itself: only the absolute checks can refuse it.
-    against = challenger if champion is None else champion_scores(champion, rows, held_out)
-    judged = HeldOut(against, challenger, rows.is_fraud[held_out], rows.event_time_ms[held_out])
-    return judge(judged, bundle_reproduces=True, limits=limits, seed=plan.seed)
+def champion_scores(champion: ModelBundle, rows: TrainingSet, taken: slice | npt.NDArray[np.int64]) -> Any:
+    """Return the champion's scores of some rows, by the scorer's own runtime, shape ``(n,)``.
 
-
-def champion_scores(champion: ModelBundle, rows: TrainingSet, taken: slice) -> Any:
-    """Return the champion's scores of some rows, by the scorer's own runtime, shape ``(n,)``."""
-    columns = rows.columns(champion.features)
-    matrix = rows.matrix[taken][:, columns].astype(np.float64)
+    Raises
+    ------
+    IncomparableChampion
+        It takes a feature that the rows do not have.
+    """
+    lost = [name for name in champion.features if name not in rows.features]
+    if lost:
+        raise IncomparableChampion(
+            f"champion {champion.version} takes {lost[0]!r} and {len(lost) - 1} more features that the training set "
+            "does not have: promote a challenger by hand with rollback --to"
+        )
+    matrix = rows.matrix[taken][:, rows.columns(champion.features)].astype(np.float64)
     return np.array([champion.calibration.score(predict_margin(champion.forest, row)) for row in matrix])
 
 
-def _rows(rows: TrainingSet, taken: slice) -> Rows:
-    return Rows(rows.matrix[taken], rows.is_fraud[taken])
+def _verdict(
+    registry: Registry, fitted: Challenger, rows: TrainingSet, held_out: slice, limits: GateLimits, seed: int
+) -> Verdict:
+    """Return the gate's verdict, and whether the champion could be asked at all."""
+    scores = fitted.model.scores(rows.matrix[held_out])
+    # Without a champion the challenger is held against itself: only the absolute checks can refuse it.
+    against, answers = scores, Check("champion_answers", passed=True, evidence="there is no champion yet")
+    try:
+        champion = registry.champion()
+        if champion is not None:
+            against = champion_scores(champion, rows, held_out)
+            answers = Check("champion_answers", passed=True, evidence=f"{champion.version} scored the same rows")
+    except (CorruptBundle, IncomparableChampion) as error:
+        said = f"{error} ({error.code}); the link stays, go back with: python -m retraining rollback"
+        answers = Check("champion_answers", passed=False, evidence=said)
+    judged = HeldOut(
+        against, scores, rows.is_fraud[held_out], rows.event_time_ms[held_out], rows.amount_minor[held_out]
+    )
+    verdict = judge(judged, _packed(registry, fitted, rows.matrix[held_out]), limits=limits, seed=seed)
+    return Verdict((*verdict.checks, answers))
 
 
-def _size(rows: TrainingSet) -> tuple[int, int]:
-    return len(rows.is_fraud), int(rows.is_fraud.sum())
+def _packed(registry: Registry, fitted: Challenger, matrix: npt.NDArray[np.float32]) -> PackedModel:
+    """Keep the challenger's bundle, open it as the scorer does, and measure it."""
+    size = sum(len(content) for content in fitted.files.values())
+    try:
+        bundle = registry.add(fitted.files)
+    except CorruptBundle as error:
+        return PackedModel(str(error), size, fitted.model.trees)
+    return PackedModel(None, size, len(bundle.forest.roots), _row_us(bundle, matrix[:_TIMED_ROWS].astype(np.float64)))
+
+
+def _row_us(bundle: ModelBundle, rows: npt.NDArray[np.float64]) -> float | None:
+    """Return the median time of one row in the scorer's runtime, microseconds; null without rows."""
+    spent = []
+    for row in rows:
+        started = perf_counter_ns()
+        predict_margin(bundle.forest, row)
+        spent.append(perf_counter_ns() - started)
+    return float(np.median(spent)) / 1000 if spent else None
+
+
+def _judged_before(registry: Registry, version: str, as_of_ms: int) -> Verdict | None:
+    """Return the verdict that a version got at the same time; null when it was never judged then."""
+    for event in reversed(registry.history()):
+        if event["version"] == version and event.get("as_of_ms") == as_of_ms and "checks" in event:
+            return Verdict(tuple(Check(**check) for check in event["checks"]))
+    return None
+
+
+def _report(
+    registry: Registry, rows: TrainingSet, as_of_ms: int, version: str, verdict: Verdict, *, repeated: bool = False
+) -> WeekReport:
+    return WeekReport(
+        as_of_ms=as_of_ms,
+        champion=registry.champion_version(),
+        challenger=version,
+        promoted=verdict.passed,
+        verdict=verdict,
+        rows=len(rows.is_fraud),
+        frauds=int(rows.is_fraud.sum()),
+        repeated=repeated,
+    )
+
+
+def week_figures(report: WeekReport) -> dict[str, Any]:
+    """Return a report as plain data."""
+    return asdict(report) | {"reasons": list(report.verdict.reasons)}

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +35,7 @@ SUFFIX: Final = ".jsonl"
 FEATURES_DIGEST: Final = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """A decision on its way to the log."""
 
     transaction: Transaction
@@ -162,8 +160,8 @@ class DecisionLog:
             policy_version=decision.policy_version,
             missing=decision.missing,
             stale=decision.stale,
-            revisions=online.revisions,
-            times_ms=online.times_ms,
+            revisions=online.revisions(),
+            times_ms=online.times_ms(),
             transaction=made.transaction,
             features=FEATURES_DIGEST,
             vector=made.vector.astype("<f8", copy=False).tobytes(),

@@ -66,7 +66,7 @@ class Histogram:
     def __init__(self, name: str, about: str, bounds: Sequence[float], labels: Labels = ()) -> None:
         self.name = name
         self._about = about
-        self._bounds = tuple(bounds)
+        self.bounds = tuple(bounds)
         self._labels = labels
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
@@ -75,10 +75,14 @@ class Histogram:
         """Count one value."""
         counts = self._counts.get(labels)
         if counts is None:
-            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
+            counts = self._counts[labels] = [0] * (len(self.bounds) + 1)
             self._sums[labels] = 0.0
-        counts[bisect_left(self._bounds, value)] += 1
+        counts[bisect_left(self.bounds, value)] += 1
         self._sums[labels] += value
+
+    def counts(self, labels: Labels = ()) -> list[int]:
+        """Return how many values each bound holds, and beyond the last one."""
+        return list(self._counts.get(labels, [0] * (len(self.bounds) + 1)))
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the text format."""
@@ -87,7 +91,7 @@ class Histogram:
         names = (*self._labels, "le")
         for labels, counts in list(self._counts.items()):
             running = 0
-            for bound, count in zip((*self._bounds, "+Inf"), counts, strict=True):
+            for bound, count in zip((*self.bounds, "+Inf"), counts, strict=True):
                 running += count
                 yield f"{self.name}_bucket{_labelled(names, (*labels, str(bound)))} {running}"
             yield f"{self.name}_sum{_labelled(self._labels, labels)} {self._sums[labels]:.9g}"
@@ -118,6 +122,7 @@ class Metrics:
         self.store_probes = Counter("tollgate_store_probes_total", "Probes of a store given up.", ("result",))
         self.decisions_lost = Counter("tollgate_decisions_lost_total", "Decisions missing from the decision log.")
         self.decisions_logged = Counter("tollgate_decisions_logged_total", "Decisions written to the decision log.")
+        self.write_through = Counter("tollgate_write_through_total", "States written ahead of the stream.", ("result",))
         self.bundles_loaded = Counter("tollgate_bundles_loaded_total", "Bundles put to service.", ("model_version",))
         self.bundles_refused = Counter("tollgate_bundles_refused_total", "Bundles refused at reload.")
         self.clients_dropped = Counter("tollgate_clients_dropped_total", "Connections too slow in sending a request.")

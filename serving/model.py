@@ -18,6 +18,7 @@ from fraud.features import (
     MERCHANT_PROFILE_FEATURES,
     Profiles,
     evaluate,
+    evaluate_in_parts,
 )
 from fraud.policy import Reason
 from fraud.reasons import find_reasons
@@ -26,6 +27,7 @@ from fraud.shap import Explainer, attributions, explain_with
 from fraud.transaction import Transaction
 from fraud.velocity import FloatArray, transaction_change
 from fraud.windows import ENTITIES, Entity
+from serving.places import EntityPlaces, find_places
 from stores.plan import CompiledReader, ReadPlan, plan_from
 
 _PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
@@ -50,15 +52,15 @@ class Model:
         Place in ``FEATURE_NAMES`` of each input of the model; null when it takes all of them in that order.
     explainer
         For exact attributions.
-    profile_views
-        Per entity, the views that are batch profiles and can therefore be stale.
+    places
+        Where in the replies to the plan each entity's values lie.
     """
 
     bundle: ModelBundle
     reader: CompiledReader
     columns: npt.NDArray[np.intp] | None
     explainer: Explainer
-    profile_views: Mapping[str, tuple[str, ...]]
+    places: tuple[EntityPlaces, ...]
 
     def row(self, vector: FloatArray) -> FloatArray:
         """Return the model's inputs out of a feature vector."""
@@ -94,7 +96,7 @@ def prepare_model(files: Mapping[str, bytes]) -> Model:
         CompiledReader(plan),
         None if np.array_equal(places, np.arange(len(FEATURE_NAMES))) else places,
         explain_with(bundle.forest),
-        {planned.entity: tuple(v for v in planned.views if not v.endswith("_velocity")) for planned in plan.entities},
+        find_places(plan),
     )
     warm(model)
     return model
@@ -131,7 +133,7 @@ def warm(model: Model) -> None:
     }
     nothing = Profiles(None, (math.nan,) * len(CARD_PROFILE_FEATURES), (math.nan,) * len(MERCHANT_PROFILE_FEATURES))
     scratch = new_scratch()
-    evaluate(transaction, dict.fromkeys(ENTITIES, b""), nothing, scratch)  # other array types: another compilation
+    evaluate_in_parts(transaction, states, nothing, scratch)  # what reads a state of an older version
     vector = evaluate(transaction, states, nothing, scratch)
     row = model.row(vector)
     model.bundle.score(row)

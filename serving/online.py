@@ -4,34 +4,30 @@ A view that could not be read is *missing*: its features are null, never zero, b
 profile older than allowed is used and reported *stale*.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
 
-import hiredis
+import msgspec
 
 from fraud import velocity
 from fraud.errors import InvalidState, StoreUnavailable
-from fraud.features import CARD_PROFILE_FEATURES, HOME_COUNTRY, MERCHANT_PROFILE_FEATURES, NO_PROFILES, Profiles
+from fraud.features import NO_PROFILES, Profiles
 from fraud.transaction import Transaction
 from fraud.windows import ENTITIES, Entity
 from serving.connection import Reply
+from serving.decoding import (
+    UNREADABLE,
+    decode_number,
+    decode_profile_time,
+    decode_revision,
+    decode_state,
+    decode_text,
+    decode_time,
+)
 from serving.model import Model
 from serving.store import OnlineStore
-from stores.layout import Value
-from stores.plan import Reading
-
-_CARD: Final = tuple(feature.name for feature in CARD_PROFILE_FEATURES)
-_MERCHANT: Final = tuple(feature.name for feature in MERCHANT_PROFILE_FEATURES)
-_STATES: Final = tuple((entity, f"{entity}_state", f"{entity}_revision") for entity in ENTITIES)
-_NOTHING: Final = Reading({}, {})
-_UNREADABLE: Final = (InvalidState, IndexError, TypeError, ValueError)
-"""What decoding raises on bytes that are no value: none of it may cost the customer an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Online:
+class Online(msgspec.Struct, frozen=True):
     """What was read for one transaction.
 
     Parameters
@@ -44,10 +40,10 @@ class Online:
         Entities of which nothing could be read.
     missing, stale
         Views that could not be read; profile views older than allowed.
-    revisions
-        Per entity, the number of changes behind its state.
-    times_ms
-        Per view, the event time of what was read; null when it was never written.
+    stored_revisions
+        Per entity that was read, its revision as stored; empty for one never seen.
+    stored_times
+        Per view that was read, its event time as stored; null when it was never written.
     """
 
     states: dict[Entity, bytes]
@@ -55,8 +51,16 @@ class Online:
     unread: tuple[Entity, ...]
     missing: tuple[str, ...]
     stale: tuple[str, ...]
-    revisions: dict[str, int]
-    times_ms: dict[str, int | None]
+    stored_revisions: dict[Entity, bytes]
+    stored_times: dict[str, bytes | None]
+
+    def revisions(self) -> dict[str, int]:
+        """Return per entity the number of changes behind its state."""
+        return {entity: decode_revision(stored) for entity, stored in self.stored_revisions.items()}
+
+    def times_ms(self) -> dict[str, int | None]:
+        """Return per view the event time of what was read; null when it was never written."""
+        return {view: decode_time(stored) for view, stored in self.stored_times.items()}
 
 
 async def read_online(transaction: Transaction, model: Model, store: OnlineStore, *, stale_after_ms: int) -> Online:
@@ -67,15 +71,15 @@ async def read_online(transaction: Transaction, model: Model, store: OnlineStore
         "merchant_id": transaction.merchant_id,
     }
     try:
-        replies = await store.read(model.reader.commands(keys))
+        replies = await store.send(model.reader.payload(keys), len(keys))
     except StoreUnavailable:
         return _unread(model)
-    readings = _decode(model, replies)
-    if any(readings.values()):
+    online = gather(replies, model, oldest_ms=transaction.event_time_ms - stale_after_ms)
+    if len(online.unread) < len(ENTITIES):
         store.answered()
     else:
         store.failed()
-    return _gather(transaction, model, readings, stale_after_ms)
+    return online
 
 
 def _unread(model: Model) -> Online:
@@ -83,37 +87,51 @@ def _unread(model: Model) -> Online:
     return Online(dict.fromkeys(ENTITIES, b""), NO_PROFILES, ENTITIES, views, (), {}, {})
 
 
-def _decode(model: Model, replies: Sequence[Reply]) -> dict[str, Reading | None]:
-    """Return the reading of each entity, null for one whose reply is an error or does not decode."""
-    try:
-        return {**model.reader.readings(replies)}
-    except _UNREADABLE:
-        return _decode_singly(model, replies)
+def gather(replies: Sequence[Reply], model: Model, *, oldest_ms: int) -> Online:
+    """Return what ``replies`` to the model's plan say; an entity whose reply is an error or does not decode is unread.
 
-
-def _decode_singly(model: Model, replies: Sequence[Reply]) -> dict[str, Reading | None]:
-    """Decode one entity at a time, so that one bad value does not cost the others."""
-    readings: dict[str, Reading | None] = {}
-    blank: list[list[bytes | None]] = [
-        [None] * (len(planned.fields) + len(planned.views)) for planned in model.reader.plan.entities
-    ]
-    for index, planned in enumerate(model.reader.plan.entities):
-        readings[planned.entity] = None
-        if isinstance(replies[index], hiredis.ReplyError):
-            continue
+    Parameters
+    ----------
+    oldest_ms
+        Profiles of an earlier event time are stale.
+    """
+    states: dict[Entity, bytes] = {}
+    revisions: dict[Entity, bytes] = {}
+    times: dict[str, bytes | None] = {}
+    numbers = {"card": NO_PROFILES.card, "merchant": NO_PROFILES.merchant}
+    home: str | None = None
+    unread: list[Entity] = []
+    stale: list[str] = []
+    for places in model.places:
+        reply, entity = replies[places.index], places.entity
         try:
-            one = [*blank[:index], replies[index], *blank[index + 1 :]]
-            readings[planned.entity] = model.reader.readings(one)[planned.entity]
-        except _UNREADABLE:
+            state = decode_state(reply[places.state])
+            found = tuple([decode_number(reply[place]) for place in places.numbers])
+            text = decode_text(reply[places.home]) if entity == "card" else None
+            aged = [(view, decode_profile_time(reply[place])) for view, place in places.profiles]
+        except UNREADABLE:
+            unread.append(entity)
+            states[entity] = b""
             continue
-    return readings
+        states[entity] = state
+        numbers[entity] = found
+        home = text if entity == "card" else home
+        revisions[entity] = reply[places.revision] or b""
+        for view, place in places.times:
+            times[view] = reply[place]
+        stale += [view for view, known in aged if known is not None and known < oldest_ms]
+    missing: list[str] = []
+    if unread:
+        missing = [view for p in model.reader.plan.entities if p.entity in unread for view in p.views]
+    profiles = Profiles(home, numbers["card"], numbers["merchant"])
+    return Online(states, profiles, tuple(unread), tuple(missing), tuple(stale), revisions, times)
 
 
 def without_invalid_states(online: Online, model: Model) -> Online:
     """Return ``online`` with every entity whose state is no state made unread."""
     broken = [entity for entity in ENTITIES if not _is_state(entity, online.states[entity])]
     views = [view for planned in model.reader.plan.entities if planned.entity in broken for view in planned.views]
-    return replace(
+    return msgspec.structs.replace(
         online,
         states={entity: b"" if entity in broken else state for entity, state in online.states.items()},
         profiles=Profiles(
@@ -133,45 +151,3 @@ def _is_state(entity: Entity, state: bytes) -> bool:
     except InvalidState:
         return False
     return True
-
-
-def _gather(transaction: Transaction, model: Model, readings: dict[str, Reading | None], stale_after_ms: int) -> Online:
-    states: dict[Entity, bytes] = {}
-    revisions: dict[str, int] = {}
-    times: dict[str, int | None] = {}
-    unread: list[Entity] = []
-    missing: list[str] = []
-    stale: list[str] = []
-    for entity, state, revision in _STATES:
-        reading = readings[entity]
-        if reading is None:
-            unread.append(entity)
-            states[entity] = b""
-            continue
-        held, count = reading.values.get(state), reading.values.get(revision)
-        states[entity] = held if isinstance(held, bytes) else b""
-        revisions[entity] = count if isinstance(count, int) else 0
-        times.update(reading.times_ms)
-        for view in model.profile_views[entity]:
-            known = reading.times_ms[view]
-            if known is not None and transaction.event_time_ms - known > stale_after_ms:
-                stale.append(view)
-    if unread:
-        missing = [view for p in model.reader.plan.entities if p.entity in unread for view in p.views]
-    profiles = _profiles(readings["card"] or _NOTHING, readings["merchant"] or _NOTHING)
-    return Online(states, profiles, tuple(unread), tuple(missing), tuple(stale), revisions, times)
-
-
-def _profiles(card: Reading, merchant: Reading) -> Profiles:
-    home = card.values.get(HOME_COUNTRY)
-    return Profiles(
-        home if isinstance(home, str) and home else None,
-        tuple([_number(card.values.get(name)) for name in _CARD]),
-        tuple([_number(merchant.values.get(name)) for name in _MERCHANT]),
-    )
-
-
-def _number(value: Value) -> float:
-    if type(value) is float:
-        return value
-    return float(value) if isinstance(value, int | float) else math.nan

@@ -18,6 +18,7 @@ from serving.metrics import Metrics
 from serving.model import Model
 from serving.online import Online, read_online, without_invalid_states
 from serving.store import OnlineStore
+from serving.writing import WriteThrough
 
 _PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
 _OF_ENTITY: Final[dict[Entity, slice]] = {
@@ -33,11 +34,19 @@ class Scorer:
     """
 
     def __init__(
-        self, model: Model, *, store: OnlineStore, log: DecisionLog | None, metrics: Metrics, settings: Settings
+        self,
+        model: Model,
+        *,
+        store: OnlineStore,
+        log: DecisionLog | None,
+        metrics: Metrics,
+        settings: Settings,
+        writer: WriteThrough | None = None,
     ) -> None:
         self.model = model
         self._store = store
         self._log = log
+        self._writer = writer
         self._metrics = metrics
         self._stale_after_ms = settings.stale_after_s * 1000
         self._scratch = new_scratch()
@@ -107,5 +116,7 @@ class Scorer:
             metrics.missing.add((view,))
         for view in decision.stale:
             metrics.stale.add((view,))
+        if self._writer is not None:
+            self._writer.offer(transaction, online)
         if self._log is not None:
             self._log.append(Made(transaction, vector, online, decision, time.time_ns() // 1_000_000, now - begun))

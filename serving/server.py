@@ -19,12 +19,14 @@ from fraud.errors import TollgateError
 from fraud.settings import Settings
 from serving.app import App
 from serving.decisions import DecisionLog
+from serving.embedded import EmbeddedMetrics, write_stdout
 from serving.logs import note
 from serving.metrics import Gauge, Metrics
 from serving.model import Model, prepare_model
 from serving.reload import Reloader
 from serving.scorer import Scorer
 from serving.store import OnlineStore
+from serving.writing import WriteThrough
 from stores.bundle_files import read_bundle
 
 DRAIN_S: Final = 25
@@ -102,7 +104,9 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
     metrics = Metrics()
     store = OnlineStore(settings, metrics)
     log = _start_log(settings, metrics)
-    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings)
+    writer = _start_writer(settings, metrics)
+    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer)
+    embedded = _start_embedded(settings, metrics, scorer)
     app = App(scorer, metrics=metrics, currency=settings.currency)
     metrics.bundles_loaded.add((model.bundle.version,))
     about = "The bundle in service."
@@ -127,8 +131,9 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
         reloader.close()
     finally:
         await store.close()
-        if log is not None:
-            log.close()
+        for closing in (writer, log, embedded):
+            if closing is not None:
+                closing.close()
     note("scorer_stopped", decisions=metrics.decisions.total(), lost=metrics.decisions_lost.total())
 
 
@@ -141,6 +146,26 @@ def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
     except OSError as error:
         raise StartRefused(f"cannot write the decision log in {settings.decision_log} ({error.strerror})") from None
     return log
+
+
+def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
+    if not settings.write_through:
+        return None
+    directory = Path(settings.decision_log).parent / "written" if settings.decision_log else None
+    writer = WriteThrough(settings, metrics=metrics, directory=directory)
+    try:
+        writer.start()
+    except OSError as error:
+        raise StartRefused(f"cannot tell written states in {directory} ({error.strerror})") from None
+    return writer
+
+
+def _start_embedded(settings: Settings, metrics: Metrics, scorer: Scorer) -> EmbeddedMetrics | None:
+    if settings.metrics == "prometheus":
+        return None
+    embedded = EmbeddedMetrics(metrics, version=lambda: scorer.model.bundle.version, write=write_stdout)
+    embedded.start()
+    return embedded
 
 
 def _listen(listener: socket.socket, settings: Settings) -> None:

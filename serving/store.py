@@ -21,7 +21,7 @@ from serving.metrics import Gauge, Metrics
 CONNECT_TIMEOUT_S: Final = 1.0
 GRACE_S: Final = 0.001
 """After a deadline the event loop first takes in what has already arrived: being busy ourselves is no timeout."""
-_pack: Final = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
+pack: Final = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
 _STATES: Final = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
@@ -59,7 +59,11 @@ class OnlineStore:
             self._connection.abort()
 
     def read(self, commands: Sequence[tuple[bytes, ...]]) -> asyncio.Future[list[Reply]]:
-        """Send ``commands`` in one write; the future gives one reply each, errors in their place.
+        """Send ``commands`` in one write; see :meth:`send`."""
+        return self.send(b"".join(map(pack, commands)), len(commands))
+
+    def send(self, payload: bytes, wanted: int) -> asyncio.Future[list[Reply]]:
+        """Send packed commands in one write; the future gives the ``wanted`` replies, errors in their place.
 
         Raises
         ------
@@ -71,7 +75,7 @@ class OnlineStore:
             self._metrics.store_refusals.add()
             raise StoreUnavailable("the online store is away")
         deadline = self._loop.time() + self._timeout_s
-        future = connection.send(b"".join(map(_pack, commands)), len(commands), deadline)
+        future = connection.send(payload, wanted, deadline)
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._due)
         return future
@@ -143,7 +147,7 @@ class OnlineStore:
             commands: list[tuple[bytes, ...]] = [(b"PING",)]
             if self._settings.redis_password.value:
                 commands.insert(0, (b"AUTH", self._settings.redis_password.value.encode()))
-            payload = b"".join(map(_pack, commands))
+            payload = b"".join(map(pack, commands))
             async with asyncio.timeout(self._timeout_s):
                 replies = await connection.send(payload, len(commands), loop.time() + self._timeout_s)
         except (OSError, TimeoutError, StoreUnavailable):

@@ -1,9 +1,9 @@
 """Guarded writes to Redis: an older value never replaces a newer one, and two writers lose no update.
 
-Two guards, each one atomic script. A velocity state carries a *revision*, the number of changes that made it: the stream
-writes only over the revision it read (:data:`SWAP_STATE`), a push or a materialisation only over a smaller one
-(:data:`RAISE_STATE`). An ordinary view is written only when its event time is not older (:data:`RAISE_TIME`). Feast's own
-store reads the time first and writes afterwards, and lets an older value win a race.
+Two guards, each one atomic script. A velocity state carries a *revision*, the number of changes that made it: the
+stream writes only over the revision it read (:data:`SWAP_STATE`), a push or a materialisation only over a smaller one
+(:data:`RAISE_STATE`). An ordinary view is written only when its event time is not older (:data:`RAISE_TIME`). Feast's
+own store reads the time first and writes afterwards, and lets an older value win a race.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """Feast's own layout in Redis, written and read without Feast.
 
 One hash per entity key. Its key is Feast's serialised entity key (version 3) followed by the project; a feature is the
-field ``murmur3_32("{view}:{feature}")`` holding a serialised ``feast.types.Value``; ``_ts:{view}`` holds the view's event
-time as a serialised ``google.protobuf.Timestamp``. Whatever is written here, ``get_online_features`` reads, and the other
-way round: a test holds both directions against Feast itself.
+field ``murmur3_32("{view}:{feature}")`` holding a serialised ``feast.types.Value``; ``_ts:{view}`` holds the view's
+event time as a serialised ``google.protobuf.Timestamp``. Whatever is written here, ``get_online_features`` reads, and
+the other way round: a test holds both directions against Feast itself.
 """
 
 import math

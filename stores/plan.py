@@ -82,9 +82,7 @@ class Reading:
     times_ms: Mapping[str, int | None]
 
 
-def _pack(
-    planned: PlannedEntity, fields: Sequence[bytes], project: str
-) -> tuple[str, int, bytes, bytes, bytes]:
+def _pack(planned: PlannedEntity, fields: Sequence[bytes], project: str) -> tuple[str, int, bytes, bytes, bytes]:
     """Return join key, length of a key without its value, and the command around key length and value."""
     empty = entity_key(planned.join_key, "", project)
     before = empty[: len(empty) - len(project.encode()) - _COUNT.size]
@@ -102,7 +100,9 @@ class CompiledReader:
             [feature_field(f.view, f.feature) for f in planned.fields] + [timestamp_field(v) for v in planned.views]
             for planned in plan.entities
         ]
-        self._packed = [_pack(planned, fields, plan.project) for planned, fields in zip(plan.entities, self._fields, strict=True)]
+        self._packed = [
+            _pack(planned, fields, plan.project) for planned, fields in zip(plan.entities, self._fields, strict=True)
+        ]
 
     def payload(self, keys: Mapping[str, str]) -> bytes:
         """Return what goes over the wire for :meth:`commands`, in Redis' protocol."""

@@ -10,7 +10,7 @@ from the journal.
 
 import io
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -105,21 +105,22 @@ class ChangeLog:
         self._number = int(parts[-1].removeprefix(PREFIX).removesuffix(".parquet")) + 1 if parts else 0
         self._journal = Journal(journal) if journal is not None else None
         if self._journal is not None:
-            self._open = {change.identity(): change for change in self._journal.start(self._number)}
+            flushed = _rows_of(folder.get(parts[-1])) if parts else set()
+            self._open = {change.identity(): change for change in self._journal.start(self._number, flushed)}
 
     def intend(self, changes: Sequence[Change]) -> None:
         """Note what is about to be written."""
         with self._lock:
-            self._open.update((change.identity(), change) for change in changes)
+            self._open.update(zip(map(Change.identity, changes), changes, strict=True))
             if self._journal is not None and changes:
                 self._journal.append(changes)
 
     def settle(self, changes: Sequence[Change], visible_ms: int) -> None:
         """Note that the store has it."""
         with self._lock:
-            for change in changes:
-                self._open.pop(change.identity(), None)
-                self._rows.append((change, visible_ms))
+            for identity in map(Change.identity, changes):
+                self._open.pop(identity, None)
+            self._rows += [(change, visible_ms) for change in changes]
 
     def withdraw(self, changes: Sequence[Change]) -> None:
         """Forget what another writer prevented."""
@@ -156,7 +157,9 @@ class ChangeLog:
             return 0
         part = name if name is not None else f"{self._number:08d}"
         try:
-            self._folder.put(f"{PREFIX}{part}.parquet", parquet_bytes(_table(rows)))
+            self._folder.put(
+                f"{PREFIX}{part}.parquet", parquet_bytes(_table(rows), repetitive=["entity", "key", "kind"])
+            )
         except StoreUnavailable:
             with self._lock:
                 self._rows = rows + self._rows
@@ -175,13 +178,19 @@ class Journal:
         self._directory = directory
         self._path = directory
 
-    def start(self, number: int) -> list[Change]:
-        """Return what an earlier life intended and did not flush, and carry it into the journal ``number``."""
+    def start(self, number: int, flushed: Container[tuple[str, ...]]) -> list[Change]:
+        """Return what an earlier life intended and did not flush, and carry it into the journal ``number``.
+
+        That life may have been killed after it wrote the last part and before it turned to the next journal: then the
+        last part's journal also holds what was intended while the part was being written, and ``flushed``, identities
+        and revisions in the last part, tells the two apart.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
         left: list[Change] = []
         for path in sorted(self._directory.glob("journal-*.msgpack")):
-            if int(path.stem.removeprefix("journal-")) >= number:
+            if int(path.stem.removeprefix("journal-")) >= number - 1:
                 left += _read_journal(path.read_bytes())
+        left = [change for change in left if (*change.identity(), str(change.revision_after)) not in flushed]
         self.rotate(number, left)
         return left
 
@@ -199,16 +208,21 @@ class Journal:
                 path.unlink()
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Return a table as one Parquet file."""
+def parquet_bytes(table: pa.Table, *, repetitive: Sequence[str] | None = None) -> bytes:
+    """Return a table as one Parquet file; a dictionary is worth its while for ``repetitive`` columns (null: all)."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", use_dictionary=True if repetitive is None else list(repetitive))
     return sink.getvalue()
 
 
 def _table(rows: Sequence[tuple[Change, int]]) -> pa.Table:
-    columns = zip(*((*msgspec.structs.astuple(change), visible) for change, visible in rows), strict=True)
-    return pa.table([list(column) for column in columns], schema=CHANGES)
+    columns = [list(column) for column in zip(*(msgspec.structs.astuple(change) for change, _ in rows), strict=True)]
+    return pa.table([*columns, [visible_ms for _, visible_ms in rows]], schema=CHANGES)
+
+
+def _rows_of(part: bytes) -> set[tuple[str, ...]]:
+    columns = pq.read_table(io.BytesIO(part), columns=["entity", "key", "kind", "transaction_id", "revision_after"])
+    return set(zip(*(map(str, column.to_pylist()) for column in columns.columns), strict=True))
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

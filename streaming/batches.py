@@ -98,6 +98,15 @@ class _Plan:
     repeats: list[Change]
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """The arrivals of a batch, what read them, and the dead letters among them, by position."""
+
+    arrivals: Sequence[Arrival]
+    reader: RecordReader
+    letters: dict[int, DeadLetter]
+
+
 def apply_batch(arrivals: Sequence[Arrival], collaborators: Collaborators) -> BatchResult:
     """Apply a batch: one round trip to read all touched entities, one to write them, more only on conflict.
 
@@ -115,13 +124,14 @@ def apply_batch(arrivals: Sequence[Arrival], collaborators: Collaborators) -> Ba
     """
     result = BatchResult(len(arrivals))
     letters: dict[int, DeadLetter] = {}
-    groups = _sort_out(arrivals, collaborators.currency, letters)
+    reader = RecordReader(currency=collaborators.currency)
+    groups = _sort_out(arrivals, reader, letters)
     todo = groups
     try:
         for _ in range(ATTEMPTS):
             if not todo:
                 break
-            todo = _attempt(todo, arrivals, collaborators, letters, result)
+            todo = _attempt(todo, _Delivery(arrivals, reader, letters), collaborators, result)
         else:
             if todo:
                 result.error = StateConflict(f"other writers changed {len(todo)} entities {ATTEMPTS} times over")
@@ -160,10 +170,9 @@ def _keep(
     )
 
 
-def _sort_out(arrivals: Sequence[Arrival], currency: str, letters: dict[int, DeadLetter]) -> list[_Group]:
+def _sort_out(arrivals: Sequence[Arrival], reader: RecordReader, letters: dict[int, DeadLetter]) -> list[_Group]:
     """Return the changes per entity, in order; poison goes to ``letters``, by position."""
     groups: dict[Key, _Group] = {}
-    reader = RecordReader(currency=currency)
     for position, arrival in enumerate(arrivals):
         try:
             change = read_arrival(arrival, reader)
@@ -180,17 +189,13 @@ def _sort_out(arrivals: Sequence[Arrival], currency: str, letters: dict[int, Dea
 
 
 def _attempt(
-    groups: list[_Group],
-    arrivals: Sequence[Arrival],
-    collaborators: Collaborators,
-    letters: dict[int, DeadLetter],
-    result: BatchResult,
+    groups: list[_Group], delivery: _Delivery, collaborators: Collaborators, result: BatchResult
 ) -> list[_Group]:
     """Read, apply, write; return the groups that lost against another writer."""
     held = collaborators.states.read([group.key for group in groups])
     plans: list[_Plan] = []
     for entity in ENTITIES:
-        plans += _plan(entity, groups, held, arrivals, letters)
+        plans += _plan(entity, groups, held, delivery)
     log_ = collaborators.applied
     log_.intend([change for plan in plans for change in plan.effective])
     swaps = [plan.swap for plan in plans if plan.swap is not None]
@@ -213,39 +218,33 @@ def _attempt(
     return lost
 
 
-def _plan(
-    entity: Entity,
-    groups: Sequence[_Group],
-    held: Sequence[Held],
-    arrivals: Sequence[Arrival],
-    letters: dict[int, DeadLetter],
-) -> list[_Plan]:
-    """Return what the groups of one kind of entity come to; those of an unreadable state go to ``letters``."""
+def _plan(entity: Entity, groups: Sequence[_Group], held: Sequence[Held], delivery: _Delivery) -> list[_Plan]:
+    """Return what the groups of one kind of entity come to; those of an unreadable state go to the dead letters."""
     mine = [(group, read) for group, read in zip(groups, held, strict=True) if group.key[0] == entity]
     if not mine:
         return []
-    ends = list(accumulate((len(group.changes) for group, _ in mine), initial=0))
-    packed = b"".join([change.packed for group, _ in mine for change in group.changes])
-    states = [read.state for _, read in mine]
-    done = velocity.update_many(entity, states, velocity.changes_from(packed), np.array(ends, np.int64))
+    ends = list(accumulate([len(group.changes) for group, _ in mine], initial=0))
+    changes = delivery.reader.changes(entity, [change.place for group, _ in mine for change in group.changes])
+    done = velocity.update_many(entity, [read.state for _, read in mine], changes, np.array(ends, np.int64))
     took = done.took.tolist()
     plans = []
     for place, (group, read) in enumerate(mine):
         if place in done.refused:
-            letters.update((where, dead_letter(arrivals[where], done.refused[place])) for where in group.positions)
+            letter = done.refused[place]
+            delivery.letters.update((at, dead_letter(delivery.arrivals[at], letter)) for at in group.positions)
             continue
-        effective: list[Change] = []
-        repeats: list[Change] = []
-        revision = read.revision
-        for position, change, took_it in zip(
-            group.positions, group.changes, took[ends[place] : ends[place + 1]], strict=True
-        ):
-            revision += took_it
-            arrival_ms = arrivals[position].arrival_ms
-            row = Change(
-                entity, change.key, revision, change.kind, change.transaction_id, change.time_ms, arrival_ms
-            )
-            (effective if took_it else repeats).append(row)
-        swap = Swap(group.key, read, done.states[place], revision) if effective else None
-        plans.append(_Plan(group, swap, effective, repeats))
+        plans.append(_plan_group(group, read, done.states[place], took[ends[place] : ends[place + 1]], delivery))
     return plans
+
+
+def _plan_group(group: _Group, read: Held, state: bytes, took: Sequence[bool], delivery: _Delivery) -> _Plan:
+    entity, key = group.key
+    effective: list[Change] = []
+    repeats: list[Change] = []
+    revision = read.revision
+    for position, change, took_it in zip(group.positions, group.changes, took, strict=True):
+        revision += took_it
+        arrival_ms = delivery.arrivals[position].arrival_ms
+        row = Change(entity, key, revision, change.kind, change.transaction_id, change.time_ms, arrival_ms)
+        (effective if took_it else repeats).append(row)
+    return _Plan(group, Swap(group.key, read, state, revision) if effective else None, effective, repeats)

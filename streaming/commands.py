@@ -11,7 +11,7 @@ from typing import Final
 
 from fraud.windows import Entity
 from stores.guards import SWAP_STATE, state_view
-from stores.layout import encode_timestamp, encode_value, entity_key
+from stores.layout import decode_value, encode_timestamp, encode_value, entity_key
 
 SWAP_SHA: Final = hashlib.sha1(SWAP_STATE.encode(), usedforsecurity=False).hexdigest()
 
@@ -41,13 +41,13 @@ class StateCommands:
             (
                 b"*12\r\n" + _literal(b"EVALSHA") + _literal(SWAP_SHA.encode()) + _literal(b"1") + _HOLE,
                 _literal(view.revision) + _HOLE,
-                _literal(view.state) + b"$%d\r\n%b%b\r\n",
-                _literal(view.revision) + _HOLE,
-                _literal(view.time) + _HOLE,
+                _literal(view.state) + b"$%d\r\n%b",
             )
         )
+        self._rest = b"\r\n" + _literal(view.revision) + _HOLE + _literal(view.time) + _HOLE
+        self.key = functools.lru_cache(_KEPT)(self._key)
 
-    def key(self, name: str) -> bytes:
+    def _key(self, name: str) -> bytes:
         """Return the Redis key of an entity: :func:`stores.layout.entity_key`, cheaper."""
         text = name.encode()
         return self._start + _LENGTH.pack(len(text)) + text + self._end
@@ -57,16 +57,23 @@ class StateCommands:
         key = self.key(name)
         return self._read % (len(key), key)
 
-    def swap(self, name: str, stored: bytes, state: bytes, revision: int, newest_ms: int) -> bytes:
-        """Return the command that writes a state unless the revision is no longer ``stored`` (its bytes, or empty)."""
+    def swap(self, name: str, stored: bytes, state: bytes, revision: int, newest_ms: int) -> tuple[bytes, bytes, bytes]:
+        """Return the command that writes a state unless the revision is no longer ``stored`` (its bytes, or empty).
+
+        In three pieces, the state as it is in the middle.
+        """
         key, head, number, moment = self.key(name), _state_head(len(state)), _number(revision), _moment(newest_ms)
-        return self._swap % (
-            *(len(key), key),
-            *(len(stored), stored),
-            *(len(head) + len(state), head, state),
-            *(len(number), number),
-            *(len(moment), moment),
-        )
+        first = self._swap % (len(key), key, len(stored), stored, len(head) + len(state), head)
+        return first, state, self._rest % (len(number), number, len(moment), moment)
+
+
+def state_value(data: bytes) -> bytes:
+    """Return the state in a stored value, as :func:`stores.layout.decode_value`; empty where none is held."""
+    for size in (3, 2, 4):  # most states have 128 bytes to 16 kB
+        if len(data) > size and data[:size] == _state_head(len(data) - size):
+            return data[size:]
+    value = decode_value(data)
+    return value if isinstance(value, bytes) else b""
 
 
 _HOLE: Final = b"$%d\r\n%b\r\n"
@@ -84,4 +91,11 @@ def _state_head(length: int) -> bytes:
 
 
 _number: Final = functools.lru_cache(_KEPT)(encode_value)
-_moment: Final = functools.lru_cache(_KEPT)(encode_timestamp)
+read_number: Final = functools.lru_cache(_KEPT)(decode_value)
+_moment_part: Final = functools.lru_cache(_KEPT)(encode_timestamp)
+
+
+def _moment(time_ms: int) -> bytes:
+    """Return :func:`encode_timestamp`: whole seconds and the rest are two fields of one message, each seen often."""
+    rest_ms = time_ms % 1000
+    return _moment_part(time_ms - rest_ms) + _moment_part(rest_ms)

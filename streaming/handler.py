@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fraud import ring, velocity
+from fraud import velocity
 from fraud.errors import StoreUnavailable
 from fraud.settings import read_settings
 from fraud.windows import ENTITIES
@@ -86,7 +86,7 @@ def warm_up() -> None:
     gc.set_threshold(100_000, 20, 100)
     for entity in ENTITIES:
         change = velocity.report_change("warm-up", 0)
-        velocity.update(entity, b"", np.frombuffer(bytearray(change.data), ring.ENTRY))
+        velocity.update_many(entity, [b""], change, np.array([0, 1], np.int64))
 
 
 def wall_clock_ms() -> int:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -45,6 +46,9 @@ TRANSACTION_LOG: Final = pa.schema(
 """Schema of the transaction log; ``created_timestamp`` is when Kinesis took it, never before the event."""
 
 
+_REPETITIVE: Final = ("card_id", "merchant_id", "currency", "channel", "merchant_category", "country")
+
+
 class TransactionLog:
     """Lands accepted transactions, buffered until :meth:`flush`; threads may share it."""
 
@@ -78,7 +82,9 @@ class TransactionLog:
             return 0
         table = _table(rows)
         try:
-            self._folder.put(f"{LANDING}part-{name}-{self._number:06d}.parquet", parquet_bytes(table))
+            self._folder.put(
+                f"{LANDING}part-{name}-{self._number:06d}.parquet", parquet_bytes(table, repetitive=_REPETITIVE)
+            )
         except StoreUnavailable:
             with self._lock:
                 self._rows = rows + self._rows
@@ -134,14 +140,15 @@ def _table(rows: Sequence[tuple[Transaction, int]]) -> pa.Table:
     unique: dict[tuple[str, bool | None], tuple[Transaction, int]] = {}
     for transaction, arrival_ms in rows:
         unique.setdefault((transaction.transaction_id, transaction.authorised), (transaction, arrival_ms))
-    kept = list(unique.values())
-    columns: dict[str, Any] = {
-        "event_timestamp": _moments([t.event_time_ms for t, _ in kept]),
-        "created_timestamp": _moments([max(t.event_time_ms, arrival_ms) for t, arrival_ms in kept]),
-    }
-    for name in TRANSACTION_LOG.names:
-        if name not in columns:
-            columns[name] = [getattr(t, name) for t, _ in kept]
+    kept = [transaction for transaction, _ in unique.values()]
+    columns: dict[str, Any] = dict(
+        zip(Transaction.__struct_fields__, zip(*map(msgspec.structs.astuple, kept), strict=True), strict=True)
+    )
+    times_ms = columns["event_time_ms"]
+    columns["event_timestamp"] = _moments(times_ms)
+    columns["created_timestamp"] = _moments(
+        [max(time_ms, arrival_ms) for time_ms, (_, arrival_ms) in zip(times_ms, unique.values(), strict=True)]
+    )
     return pa.table({name: columns[name] for name in TRANSACTION_LOG.names}, schema=TRANSACTION_LOG)
 
 

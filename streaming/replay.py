@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fraud.errors import InvalidTransaction
+from fraud.record import RecordReader
 from streaming.arrivals import read_arrival
 from streaming.deadletters import DeadLetter, DeadLetterFolder
 from streaming.producer import Entry, publish
@@ -62,7 +63,9 @@ def replay(
 def _accepted(letter: DeadLetter, *, currency: str, now_ms: int) -> bool:
     arrival = letter.arrival()
     try:
-        read_arrival(type(arrival)(arrival.data, "", arrival.partition_key, "", now_ms), currency=currency)
+        read_arrival(
+            type(arrival)(arrival.data, "", arrival.partition_key, "", now_ms), RecordReader(currency=currency)
+        )
     except InvalidTransaction:
         return False
     return True

@@ -12,8 +12,7 @@ from fraud.settings import Settings
 from fraud.velocity import newest_time_ms
 from fraud.windows import ENTITIES, Entity
 from stores.guards import SWAP_STATE
-from stores.layout import decode_value
-from streaming.commands import StateCommands
+from streaming.commands import StateCommands, read_number, state_value
 from streaming.wire import Reply, Wires, pack
 
 Key = tuple[Entity, str]
@@ -79,13 +78,14 @@ class RedisStates:
 
     def __init__(self, client: "redis.Redis[bytes]", *, project: str) -> None:
         self._client = client
-        self._wires = Wires(client.get_connection_kwargs())
+        self._wires = Wires(client.connection_pool.connection_kwargs)
         self._commands = {entity: StateCommands(entity, project) for entity in ENTITIES}
 
     def read(self, keys: Sequence[Key]) -> list[Held]:
         """Read in one round trip."""
         commands = self._commands
-        return [_held(reply) for reply in self._round_trip([commands[entity].read(name) for entity, name in keys])]
+        asked = [commands[entity].read(name) for entity, name in keys]
+        return [_held(reply) for reply in self._round_trip(asked, len(asked))]
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Write in one round trip, two when the server had lost the script."""
@@ -93,13 +93,13 @@ class RedisStates:
         commands = [self._command(swap) for swap in swaps]
         todo = list(range(len(swaps)))
         for _ in range(2):
-            replies = self._round_trip([commands[place] for place in todo], forgiving=True)
+            replies = self._round_trip([part for place in todo for part in commands[place]], len(todo), forgiving=True)
             for place, reply in zip(todo, replies, strict=True):
                 done[place] = reply == 1
             todo = [place for place, reply in zip(todo, replies, strict=True) if isinstance(reply, Exception)]
             if not todo:
                 return done
-            self._round_trip([pack(("SCRIPT", "LOAD", SWAP_STATE))])
+            self._round_trip([pack(("SCRIPT", "LOAD", SWAP_STATE))], 1)
         raise StoreUnavailable("the store forgets the script that guards its writes as soon as it is loaded")
 
     def close(self) -> None:
@@ -107,14 +107,14 @@ class RedisStates:
         self._wires.close()
         self._client.close()
 
-    def _command(self, swap: Swap) -> bytes:
+    def _command(self, swap: Swap) -> tuple[bytes, bytes, bytes]:
         entity, name = swap.key
         newest_ms = newest_time_ms(entity, swap.state)
         return self._commands[entity].swap(name, swap.read.stored, swap.state, swap.revision, newest_ms)
 
-    def _round_trip(self, commands: Sequence[bytes], *, forgiving: bool = False) -> list[Reply]:
-        """Return the replies; ``forgiving`` leaves a missing script among them, any other error is raised."""
-        replies = self._wires.ask(b"".join(commands), len(commands))
+    def _round_trip(self, parts: Sequence[bytes], count: int, *, forgiving: bool = False) -> list[Reply]:
+        """Return the replies to ``count`` commands; ``forgiving`` leaves a missing script among them."""
+        replies = self._wires.ask(b"".join(parts), count)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 # The server's text may repeat a key: only the kind of error is told.
@@ -125,6 +125,6 @@ class RedisStates:
 
 
 def _held(reply: Sequence[bytes | None]) -> Held:
-    state, stored = decode_value(reply[0]), reply[1] or b""
-    revision = decode_value(stored)
-    return Held(state if isinstance(state, bytes) else b"", revision if isinstance(revision, int) else 0, stored)
+    stored = reply[1] or b""
+    revision = read_number(stored)
+    return Held(state_value(reply[0] or b""), revision if isinstance(revision, int) else 0, stored)

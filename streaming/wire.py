@@ -8,6 +8,7 @@ again by itself: what an outage means is decided by the worker.
 import select
 import socket
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -37,21 +38,25 @@ class Wire:
         self._buffer = bytearray(CHUNK)
         address = str(options["host"]), int(options["port"])
         self._socket = socket.create_connection(address, options.get("socket_connect_timeout"))
+        weakref.finalize(self, self._socket.close)
         self._socket.settimeout(options.get("socket_timeout"))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._greet(options)
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self, options: Mapping[str, Any]) -> None:
         commands: list[tuple[str, ...]] = []
         if options.get("password"):
             user = (str(options["username"]),) if options.get("username") else ()
             commands.append(("AUTH", *user, str(options["password"])))
         if options.get("db"):
             commands.append(("SELECT", str(options["db"])))
-        try:
-            for reply in self.ask(b"".join(map(pack, commands)), len(commands)):
-                if isinstance(reply, hiredis.ReplyError):
-                    raise ConnectionError(type(reply).__name__)
-        except BaseException:
-            self.close()
-            raise
+        for reply in self.ask(b"".join(map(pack, commands)), len(commands)):
+            if isinstance(reply, hiredis.ReplyError):
+                raise PermissionError("the store refused the password or the database")
 
     def ask(self, commands: bytes, count: int) -> list[Reply]:
         """Send ``count`` packed commands and return their replies, in order.
@@ -69,7 +74,7 @@ class Wire:
             if got == 0:
                 raise ConnectionResetError("the store closed the connection")
             try:
-                self._reader.feed(buffer, 0, got)
+                self._reader.feed(buffer, 0, got)  # type: ignore[arg-type]  # its stub knows fewer types than it does
                 while len(replies) < count and (reply := gets()) is not False:
                     replies.append(reply)
             except hiredis.ProtocolError:

@@ -1,26 +1,33 @@
-"""The training command line: import, profiles, dataset, evaluate."""
+"""The training command line: import, profiles, dataset, train."""
 
-import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.windows import DAY
+from stores.bundle_files import point_to, write_bundle
+from training.challenger import Challenger, TrainingPlan, fit_challenger
+from training.command_line import as_of_or_end, end_with, gather, moment, wants_only_json, write_figures
 from training.errors import InvalidSplit
 from training.importing import FORMATS, import_transactions
 from training.profiles import write_profiles
+from training.progress import progress_bar
 
+ROOT: Final = Path(__file__).resolve().parents[1]
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Lake = Annotated[Path, typer.Option(help="Folder of the data set: transactions/, labels.parquet, profiles/.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
+Repo = Annotated[Path, typer.Option(help="Feast repository; applied for this lake when it is not yet.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
+]
 
 
 @app.command(name="import")
@@ -29,23 +36,21 @@ def import_(
     out: Annotated[Path, typer.Option(help="New folder of the data set.")],
     format: Annotated[str, typer.Option(help=f"Layout of the source: {', '.join(sorted(FORMATS))}.")],  # noqa: A002
     label_delay: Annotated[int, typer.Option(min=0, max=365, help="Days until a fraud becomes known.")] = 7,
-    as_json: AsJson = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Import a public data set into the transaction log's layout."""
-    with _bar("importing") as (progress, advance):
+    with progress_bar("importing") as advance:
         report = import_transactions(format, source, out, label_delay_ms=label_delay * DAY, progress=advance)
-        progress.stop()
     figures = {name: getattr(report, name) for name in ("rows", "days", "frauds", "labels", "first_day", "last_day")}
-    _report(figures, as_json=as_json)
+    _report(figures, json_file)
 
 
 @app.command()
-def profiles(lake: Lake, as_json: AsJson = False) -> None:
+def profiles(lake: Lake, json_file: JsonFile = None) -> None:
     """Recompute the nightly profiles of cards and merchants from the log."""
-    with _bar("profiles") as (progress, advance):
+    with progress_bar("profiles") as advance:
         report = write_profiles(lake, progress=advance)
-        progress.stop()
-    _report({"card_rows": report.card_rows, "merchant_rows": report.merchant_rows}, as_json=as_json)
+    _report({"card_rows": report.card_rows, "merchant_rows": report.merchant_rows}, json_file)
 
 
 @app.command()
@@ -55,75 +60,118 @@ def dataset(
     end: Annotated[str, typer.Option(help="Day after the last.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     as_of: Annotated[str, typer.Option(help="Day at which labels are read; later arrivals are unknown.")] = "",
-    repo: Annotated[Path, typer.Option(help="Feast repository, already applied.")] = Path("feature_repo"),
-    as_json: AsJson = False,
+    repo: Repo = ROOT / "feature_repo",
+    json_file: JsonFile = None,
 ) -> None:
     """Build a point-in-time training set through Feast and write it as Parquet."""
-    from feast import FeatureStore
-
-    from training.dataset import build_training_set
     from training.frames import write_training_set
 
-    span = _moment("start", start), _moment("end", end)
+    span = moment("start", start), moment("end", end)
     if span[0] >= span[1]:
         raise InvalidSplit(f"start {start} is not before end {end}")
-    with _bar("features") as (progress, advance):
-        store = FeatureStore(repo_path=str(repo))
-        as_of_ms = _moment("as-of", as_of) if as_of else span[1]
-        rows = build_training_set(store, lake, start_ms=span[0], end_ms=span[1], as_of_ms=as_of_ms, progress=advance)
-        progress.stop()
+    as_of_ms = moment("as-of", as_of) if as_of else span[1]
+    rows, _ = gather(lake, repo, start_ms=span[0], end_ms=span[1], as_of_ms=as_of_ms)
     digest = write_training_set(rows, out)
-    _report({"rows": len(rows.is_fraud), "frauds": int(rows.is_fraud.sum()), "sha256": digest}, as_json=as_json)
+    _report({"rows": len(rows.is_fraud), "frauds": int(rows.is_fraud.sum()), "sha256": digest}, json_file)
+
+
+@app.command()
+def train(
+    lake: Lake,
+    out: Annotated[Path, typer.Option(help="Folder of bundles and of the evaluation report.")],
+    as_of: Annotated[str, typer.Option(help="Day of the training; by default the day after the log's last.")] = "",
+    train_days: Annotated[int, typer.Option(min=1)] = 30,
+    validation_days: Annotated[int, typer.Option(min=1)] = 7,
+    test_days: Annotated[int, typer.Option(min=1, help="Held-out days, the newest whose labels are mature.")] = 7,
+    label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
+    review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
+    insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    judge_by: Annotated[str, typer.Option(help="labels, or truth where simulated data has it.")] = "labels",
+    repo: Repo = ROOT / "feature_repo",
+    json_file: JsonFile = None,
+) -> None:
+    """Train a model on the newest mature days, evaluate it against the frozen baseline, write bundle and report."""
+    from training.report import JUDGES, report_on
+
+    judge = next((known for known in JUDGES if known == judge_by), None)
+    if judge is None:
+        raise InvalidSplit(f"--judge-by {judge_by!r} is none of {', '.join(JUDGES)}")
+    plan = TrainingPlan(
+        train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
+        seed=seed,
+    )  # fmt: skip
+    as_of_ms = as_of_or_end(as_of, lake)
+    start, _, _, end = plan.edges(as_of_ms)
+    rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
+    with progress_bar("trees") as advance:
+        challenger = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=ROOT, progress=advance)
+    version = open_bundle(challenger.files).version
+    place = write_bundle(challenger.files, out / "versions" / version)
+    about: dict[str, Any] = {"version": version, "lake": lake.name, "as_of_ms": as_of_ms, "rows": len(rows.is_fraud)}
+    about["policy"] = _policy(challenger)
+    with progress_bar("evaluation: the baseline's trees") as advance:
+        report = report_on(challenger, rows, plan, lake, out, judged_by=judge, about=about, progress=advance)
+    point_to(out / "bundle", place)
+    write_figures(about | report.figures(), json_file)
+    if wants_only_json(json_file):
+        return
+    _show(report, version)
+    typer.echo(f"bundle   {place} (also {out / 'bundle'})")
+    typer.echo(f"report   {out / 'evaluation.json'}, {out / 'evaluation.png'}")
+
+
+def _report(figures: dict[str, Any], json_file: Path | None) -> None:
+    write_figures(figures, json_file)
+    if not wants_only_json(json_file):
+        for name, value in figures.items():
+            typer.echo(f"{name:>16}  {value}")
+
+
+def _policy(challenger: Challenger) -> dict[str, Any]:
+    policy = challenger.policy
+    return {"version": policy.version, "review_at": policy.review_at, "decline_at": policy.decline_at}
+
+
+def _show(report: Any, version: str) -> None:
+    """Print both models side by side, each figure with its interval."""
+    ours, theirs = report.ours, report.baseline
+    table = Table(
+        title=f"Model {version}, {report.first_day} to {report.last_day}: {ours.rows:,} payments, {ours.frauds:,} "
+        f"frauds by {report.judged_by}"
+    )
+    for column in ("", "ours", "baseline"):
+        table.add_column(column, justify="right" if column else "left")
+    lines = [("PR-AUC", ours.pr_auc, theirs.pr_auc), ("ROC-AUC", ours.roc_auc, theirs.roc_auc)]
+    for mine, base in zip(ours.recall_at_fpr, theirs.recall_at_fpr, strict=True):
+        lines.append((f"recall at {mine.fpr:.1%} FPR", mine.recall, base.recall))
+    lines.append((f"card precision@{ours.k}", ours.card_precision, theirs.card_precision))
+    for mine, base in zip(ours.at_recall, theirs.at_recall, strict=True):
+        lines.append(
+            (f"value detection at {mine.recall:.0%} recall", mine.value_detection_rate, base.value_detection_rate)
+        )
+    for name, mine, base in lines:
+        table.add_row(name, _interval(mine), _interval(base))
+    for cut in report.cuts:
+        table.add_row(f"false positives at {cut.recall:.0%} recall", f"{cut.ours:,}", f"{cut.baseline:,}")
+    Console().print(table)
+
+
+def _interval(interval: Any) -> str:
+    if interval.low is None:
+        return f"{interval.point:.3f}"
+    return f"{interval.point:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def main() -> None:
     """Run the command line; an expected failure ends with one sentence and code 1."""
+    os.environ.setdefault("FEAST_USAGE", "False")
     try:
         app()
-    except TollgateError as error:
-        _fail(f"{error} ({error.code})")
-    except OSError as error:
-        _fail(f"{error.filename or 'the disk'}: {error.strerror}")
-
-
-class _bar:  # noqa: N801  # reads as the context it is
-    """A progress bar on standard error, with the function that advances it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-
-    def __enter__(self) -> tuple[Progress, Any]:
-        self._progress.start()
-        task = self._progress.add_task(self._name, total=None)
-        return self._progress, lambda done, total: self._progress.update(task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-
-def _moment(name: str, text: str) -> int:
-    try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError:
-        raise InvalidSplit(f"{name} {text!r} is not a day such as 2026-03-01") from None
-
-
-def _report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        typer.echo(f"{name:>16}  {value}")
-
-
-def _fail(sentence: str) -> None:
-    typer.echo(f"training: {sentence}", err=True)
-    raise SystemExit(1)
+    except (TollgateError, OSError) as error:
+        end_with("training", error)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("FEAST_USAGE", "False")
     main()
     sys.exit(0)

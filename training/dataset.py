@@ -1,7 +1,7 @@
 """The point-in-time training set: transactions and labels in, one row of features per transaction out, in order.
 
-Features come through Feast's ``get_historical_features`` and the as-of store, in slabs of days, so that memory is bounded
-by the slab and the float32 matrix that remains. Labels are the ones known at the time asked for.
+Features come through Feast's ``get_historical_features`` and the as-of store, in slabs of days, so that memory is
+bounded by the slab and the float32 matrix that remains. Labels are the ones known at the time asked for.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.windows import DAY
-from training.errors import IncompleteTrainingSet, UnreadableSource
+from training.errors import IncompleteTrainingSet, InvalidSplit, UnreadableSource
 from training.labels import read_labels, settle_labels
 from training.transaction_log import Progress
 
@@ -88,14 +88,18 @@ def build_training_set(
 
     Raises
     ------
-    UnreadableSource
+    InvalidSplit
         The log has no transaction in the span.
+    UnreadableSource
+        There is no log, or there are no labels.
     IncompleteTrainingSet
         Feast answered with other rows than it was asked for.
     """
     log = read_log(lake, start_ms, end_ms)
     if not len(log):
-        raise UnreadableSource(f"{lake} has no transaction from {_day(start_ms)} to {_day(end_ms)}")
+        raise InvalidSplit(
+            f"{lake} has no transaction from {_day(start_ms)} to {_day(end_ms)} (exclusive); {_span(lake)}"
+        )
     service = feature_store.get_feature_service(SERVICE)
     matrix = np.empty((len(log), len(FEATURE_NAMES)), np.float32)
     for start, slab in _slabs(log):
@@ -170,6 +174,12 @@ def _slabs(log: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         if following - start > SLAB_ROWS or end == len(log):
             yield start, log.slice(start, end - start)
             start = end
+
+
+def _span(lake: Path) -> str:
+    """Return which days a lake has, as a sentence's end."""
+    days = sorted(folder.name.removeprefix("dt=") for folder in (lake / "transactions").glob("dt=*"))
+    return f"it has {days[0]} to {days[-1]}" if days else "it has no day at all"
 
 
 def _day(time_ms: int) -> str:

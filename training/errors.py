@@ -43,3 +43,9 @@ class UnfitTrainingSet(TollgateError):
     """A training set that no model can be fitted to: no fraud, nothing but fraud, or too few rows."""
 
     code = "unfit_training_set"
+
+
+class RepositoryNotApplied(TollgateError):
+    """Feast's registry of a lake is missing and could not be made."""
+
+    code = "repository_not_applied"

@@ -16,6 +16,7 @@ from fraud.calibration import Calibration
 from fraud.features import CONTEXT_FEATURES
 from fraud.policy import Policy
 from training.errors import UnfitTrainingSet
+from training.transaction_log import Progress
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -36,8 +37,8 @@ BASELINE_FEATURES: Final = (
     "merchant_transaction_count_30d",
     "merchant_report_share_30d",
 )
-"""The frozen baseline's inputs: the payment's own fields and the Fraud Detection Handbook's windows of card and merchant,
-in this product's definitions; what a team without a device, short windows or distinct counts would have."""
+"""The frozen baseline's inputs: the payment's own fields and the Fraud Detection Handbook's windows of card and
+merchant, in this product's definitions; what a team without a device, short windows or distinct counts would have."""
 
 LEAST_FRAUDS: Final = 30
 
@@ -114,11 +115,17 @@ class FittedModel:
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)), np.float64)
 
 
-_THREADS: Final = 2
+_THREADS: Final = 1
 
 
 def fit_model(
-    train: Rows, validation: Rows, features: tuple[str, ...], *, seed: int, recipe: Recipe = RECIPE
+    train: Rows,
+    validation: Rows,
+    features: tuple[str, ...],
+    *,
+    seed: int,
+    recipe: Recipe = RECIPE,
+    progress: Progress | None = None,
 ) -> FittedModel:
     """Return the model of ``train``, stopped and calibrated on ``validation``.
 
@@ -130,6 +137,8 @@ def fit_model(
         Names of the columns.
     seed
         Of row and column sampling: same rows and seed, same bytes.
+    progress
+        Called with the trees done and the most there can be.
 
     Raises
     ------
@@ -167,6 +176,7 @@ def fit_model(
         evals=[(blocks[1], "validation")],
         early_stopping_rounds=recipe.early_stopping or None,
         verbose_eval=False,
+        callbacks=[] if progress is None else [_Advance(recipe.trees, progress)],
     )
     kept = booster.best_iteration + 1 if recipe.early_stopping else recipe.trees
     booster = booster[:kept]
@@ -175,6 +185,18 @@ def fit_model(
     uncalibrated = FittedModel(model_json, features, Calibration(1.0, 0.0), kept)
     calibration = fit_calibration(uncalibrated.margins(validation.matrix), validation.is_fraud)
     return FittedModel(model_json, features, calibration, kept)
+
+
+class _Advance(xgb.callback.TrainingCallback):
+    """Tells a progress bar about each tree."""
+
+    def __init__(self, trees: int, progress: Progress) -> None:
+        self._trees = trees
+        self._progress = progress
+
+    def after_iteration(self, model: Any, epoch: int, _evals_log: Any) -> bool:  # noqa: ARG002  # XGBoost's signature
+        self._progress(epoch + 1, self._trees)
+        return False
 
 
 def fit_calibration(margins: FloatArray, is_fraud: BoolArray) -> Calibration:
@@ -201,13 +223,34 @@ def choose_policy(
     Raises
     ------
     UnfitTrainingSet
-        No legitimate row.
+        No legitimate row, or so many scores of 1 that no threshold keeps a budget.
+
+    Examples
+    --------
+    Of four rows one may be looked at; of the three legitimate ones none may be declined. Thresholds lie half-way up.
+
+    >>> policy = choose_policy(
+    ...     np.array([0.1, 0.2, 0.6, 0.8]), np.array([False, False, False, True]),
+    ...     version="p1", review_share=0.25, insult_share=0.0,
+    ... )
+    >>> policy.review_at, policy.decline_at
+    (0.7, 0.8)
     """
-    legitimate = np.sort(scores[~is_fraud])[::-1]
+    legitimate = scores[~is_fraud]
     if not len(legitimate):
         raise UnfitTrainingSet("validation has no legitimate row to choose thresholds with")
-    everyone = np.sort(scores)[::-1]
-    review_at = float(everyone[min(len(everyone) - 1, int(review_share * len(everyone)))])
-    decline_at = float(legitimate[min(len(legitimate) - 1, int(insult_share * len(legitimate)))])
-    review_at = min(max(review_at, 1e-6), 1.0)
-    return Policy(version, review_at, min(max(decline_at, review_at), 1.0))
+    review_at = max(_threshold(scores, review_share), 1e-6)
+    return Policy(version, review_at, max(_threshold(legitimate, insult_share), review_at))
+
+
+def _threshold(scores: FloatArray, share: float) -> float:
+    """Return a threshold that at most ``share`` of the scores reach, half-way to the nearest score above."""
+    falling = np.sort(scores)[::-1]
+    allowed = int(share * len(falling))
+    if allowed >= len(falling):
+        return float(falling[-1])
+    first_out = float(falling[allowed])
+    if first_out >= 1.0:
+        raise UnfitTrainingSet(f"more than {share:g} of {len(scores)} validation scores are 1: no threshold is above")
+    higher = falling[:allowed][falling[:allowed] > first_out]
+    return (first_out + (float(higher[-1]) if len(higher) else 1.0)) / 2.0

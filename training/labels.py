@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fraud.label import PRECEDENCE
 from training.errors import UnreadableSource
+from training.transaction_log import LABELS_SCHEMA
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -35,12 +36,19 @@ def read_labels(lake: Path) -> pa.Table:
     Raises
     ------
     UnreadableSource
-        There is no ``labels.parquet``.
+        There is no ``labels.parquet``, it is no Parquet file, or it lacks a column.
     """
     path = lake / "labels.parquet"
     if not path.exists():
         raise UnreadableSource(f"{path} is missing: generate or import a data set first")
-    return pq.read_table(path)
+    try:
+        statements = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise UnreadableSource(f"{path} is no Parquet file: {error}") from None
+    missing = [name for name in LABELS_SCHEMA.names if name not in statements.column_names]
+    if missing:
+        raise UnreadableSource(f"{path} lacks the column {missing[0]!r}; it has {', '.join(statements.column_names)}")
+    return statements
 
 
 def settle_labels(statements: pa.Table, transaction_ids: pa.Array, *, as_of_ms: int) -> Settled:
@@ -54,12 +62,26 @@ def settle_labels(statements: pa.Table, transaction_ids: pa.Array, *, as_of_ms: 
         Shape ``(n,)``, text.
     as_of_ms
         Epoch ms; later arrivals are not known.
+
+    Raises
+    ------
+    UnreadableSource
+        A statement's source has no place in the order of sources.
     """
     known = statements.filter(pc.less_equal(statements["created_timestamp"].cast(pa.int64()), as_of_ms * 1000))
     rank = pc.index_in(known["source"], pa.array(PRECEDENCE))
-    newest = pc.negate(known["created_timestamp"].cast(pa.int64()))
-    ordered = known.append_column("rank", rank).append_column("newest", newest)
-    ordered = ordered.sort_by([("transaction_id", "ascending"), ("rank", "ascending"), ("newest", "ascending")])
+    if rank.null_count:
+        unknown = known["source"].filter(pc.is_null(rank))[0].as_py()
+        raise UnreadableSource(f"label source {unknown!r} is none of {', '.join(PRECEDENCE)}")
+    ordered = known.append_column("rank", rank).sort_by(
+        [
+            ("transaction_id", "ascending"),
+            ("rank", "ascending"),
+            ("created_timestamp", "descending"),
+            ("event_timestamp", "descending"),
+            ("is_fraud", "descending"),
+        ]
+    )
     ids = ordered["transaction_id"].combine_chunks()
     first = np.ones(len(ids), np.bool_)
     if len(ids) > 1:

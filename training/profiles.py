@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from numba import njit
+import pyarrow.parquet as pq
 
+from fraud.kernels import kernel
 from fraud.windows import DAY, HOUR, LONGEST_MS
+from training.errors import UnreadableSource
 from training.transaction_log import Progress, moments, write_table
 
 PUBLISHED_AFTER_MS = 2 * HOUR
@@ -42,8 +44,16 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
         Folder of the data set.
     progress
         Called with profiles done and profiles in all.
+
+    Raises
+    ------
+    UnreadableSource
+        The lake has no transaction log, or an empty one.
     """
+    last = last_day(lake)
     log = ds.dataset(lake / "transactions", format="parquet", partitioning="hive").to_table(columns=_COLUMNS)
+    if not len(log):
+        raise UnreadableSource(f"{lake / 'transactions'} holds no row up to {last}: generate or import a data set")
     time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
     amount = log["amount_minor"].to_numpy()
     country = log["country"].combine_chunks().dictionary_encode()
@@ -56,30 +66,77 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
     for done, (name, other) in enumerate((("card_id", "merchant_id"), ("merchant_id", "card_id")), start=1):
         order = np.lexsort((time, codes[name]))
         key, found = _nightly(
-            *(column[order] for column in (codes[name], time, amount, countries, online, codes[other])),
+            codes[name][order], time[order], amount[order], countries[order], online[order], codes[other][order],
             len(country.dictionary),
-        )
+        )  # fmt: skip
         build = _card_table if name == "card_id" else _merchant_table
         table = build(numbers[name].dictionary, key, found, country.dictionary)
         folder = lake / "profiles" / name.removesuffix("_id")
         folder.mkdir(parents=True, exist_ok=True)
-        write_table(table.sort_by([("event_timestamp", "ascending"), (name, "ascending")]), folder / "part-0.parquet")
+        _replace(table.sort_by([("event_timestamp", "ascending"), (name, "ascending")]), folder / "part-0.parquet")
         rows[name] = len(table)
         progress(done, 2)
     return ProfileReport(rows["card_id"], rows["merchant_id"])
 
 
-def _nightly(*columns: npt.NDArray[np.int64] | int) -> tuple[IntArray, FloatArray]:
+def profiles_up_to_date(lake: Path) -> bool:
+    """Return whether both profiles were computed after the last day of the log.
+
+    Raises
+    ------
+    UnreadableSource
+        The lake has no transaction log.
+    """
+    last = last_day(lake)
+    due = int(np.datetime64(last, "ms").astype(np.int64)) + DAY + PUBLISHED_AFTER_MS
+    for entity in ("card", "merchant"):
+        path = lake / "profiles" / entity / "part-0.parquet"
+        if not path.exists():
+            return False
+        newest = pc.max(pq.read_table(path, columns=["event_timestamp"])["event_timestamp"].cast(pa.int64())).as_py()
+        if newest is None or newest // 1000 < due:
+            return False
+    return True
+
+
+def last_day(lake: Path) -> str:
+    """Return the last day of the transaction log, such as ``2026-03-25``.
+
+    Raises
+    ------
+    UnreadableSource
+        The lake has no transaction log.
+    """
+    days = sorted(folder.name.removeprefix("dt=") for folder in (lake / "transactions").glob("dt=*"))
+    if not days:
+        raise UnreadableSource(f"{lake / 'transactions'} has no day: generate or import a data set first")
+    return days[-1]
+
+
+def _replace(table: pa.Table, path: Path) -> None:
+    """Write a file beside its place and move it there, so that a reader sees the old profiles or the new ones."""
+    draft = path.with_name(f".{path.name}")  # a name that readers of a folder of Parquet files pass over
+    write_table(table, draft)
+    draft.replace(path)
+
+
+def _nightly(
+    key: IntArray,
+    time: IntArray,
+    amount: IntArray,
+    country: IntArray,
+    online: IntArray,
+    other: IntArray,
+    countries: int,
+) -> tuple[IntArray, FloatArray]:
     """Return (entity, values) of every nightly row; values as :func:`_walk` writes them."""
-    key = columns[0]
-    assert isinstance(key, np.ndarray)  # noqa: S101  # narrows the type of a star argument
     key_out = np.empty(len(key), np.int64)
     out = np.empty((len(key), 6))
-    count = _walk(*columns, key_out, out)
+    count = _walk(key, time, amount, country, online, other, countries, key_out, out)
     return key_out[:count], out[:count]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _walk(
     key: IntArray,
     time: IntArray,
@@ -91,7 +148,7 @@ def _walk(
     key_out: IntArray,
     out: FloatArray,
 ) -> int:
-    """Fill one row per entity and night: published, age in days, median, online share, home country, distinct others."""
+    """Fill a row per entity and night: published, age in days, median, online share, home country, distinct others."""
     rows = 0
     first = 0
     votes = np.zeros(countries, np.int64)

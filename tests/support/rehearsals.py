@@ -54,9 +54,9 @@ class Memory:
 
 
 def served_from_memory(
-    log: pa.Table, labels: pa.Table | None, *, seed: int, takes: Applies = lambda _record: True
+    log: pa.Table, labels: pa.Table | None, *, seed: int, takes: Applies = lambda _record: True, drained: bool = False
 ) -> tuple[Served, pa.Table]:
-    """Return what each payment would have been served, and the stream's log."""
+    """Return what each payment would have been served, and the stream's log, to its end when ``drained``."""
     deliveries = deliveries_of(log, labels, seed=seed, turbulence=Turbulence())
     time_ms = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
     memory, scratch, delivered = Memory(), new_scratch(), 0
@@ -75,4 +75,7 @@ def served_from_memory(
                 revisions[entity][place] = memory.revisions.get(key, UNSEEN)
             asked = msgspec.structs.replace(transaction, authorised=None)
             vectors[place] = evaluate(asked, states, NO_PROFILES, scratch)
+    if drained:
+        for data, _, _, _ in deliveries.batch(delivered, len(deliveries.row)):
+            memory.apply(parse_record(data, currency="EUR"), takes)
     return Served(vectors, revisions), pa.Table.from_pylist(memory.rows)

@@ -149,7 +149,8 @@ def test_the_stated_reach_of_the_log_is_enough() -> None:
     times = np.sort(as_of - rng.integers(1, 100 * 86_400_000, 900))
     changes = np.zeros(len(times), ring.ENTRY)
     changes["time"], changes["id"] = times, np.arange(len(times))
-    changes["amount"] = rng.choice([100, 5_000, 90_000], len(times), p=[0.6, 0.3, 0.1])
+    long_ago = times < as_of - 31 * 86_400_000
+    changes["amount"] = np.where(long_ago, 100_000, rng.choice([100, 900], len(times), p=[0.9, 0.1]))
     asked = Questions(*(np.array([value], np.int64) for value in (0, as_of, 1, ring.NOWHERE, ring.NOWHERE)))
     near = changes[times >= as_of - reach_ms()]
     too_near = changes[times >= as_of - 31 * 86_400_000]

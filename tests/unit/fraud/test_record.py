@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fraud.errors import InvalidTransaction
-from fraud.record import Record, Report, encode_record, parse_record, records_of
+from fraud.record import Record, RecordReader, Report, encode_record, parse_record, records_of
 from fraud.transaction import Transaction
 from fraud.velocity import report_change, transaction_change
 from fraud.windows import ENTITIES
@@ -156,3 +156,40 @@ def test_what_is_no_record_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("field", ["entity", "kind", CARD_NUMBER])
 def test_card_number_is_not_repeated(field: str) -> None:
     assert CARD_NUMBER not in str(refusal(as_json(REPORT) | {field: CARD_NUMBER}))
+
+
+def test_reader_finds_the_changes_of_every_record_in_a_batch() -> None:
+    records = [*records_of(PAYMENT), REPORT, *records_of(PAYMENT)]
+    reader = RecordReader(currency="EUR")
+    read = [reader.read(encode_record(record)) for record in records]
+    for record, found in zip(records, read, strict=True):
+        (change,) = reader.changes(found.entity, [found.place])
+        assert change.tobytes() == record.change().tobytes()
+        assert (found.entity, found.key, found.kind) == (record.entity, record.key, record.kind)
+        assert (found.transaction, found.transaction_id) == (record.transaction, record.transaction_id)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"schema": 2},
+        {"key": "c2"},
+        {"kind": "report"},
+        {"surprise": 1},
+        {"transaction": None},
+        {"transaction": {"amount_minor": -1}},
+        {"transaction": {"card_id": CARD_NUMBER}},
+        {"transaction": {"surprise": 1}},
+        {"report": {"transaction_id": "t1", "known_ms": NOW}},
+    ],
+)
+def test_reader_refuses_what_a_single_record_is_refused_for(spoilt: dict[str, Any]) -> None:
+    record = as_json(next(records_of(PAYMENT)))
+    inner = spoilt.get("transaction")
+    record |= {**spoilt, "transaction": record["transaction"] | inner} if inner else spoilt
+    alone = refusal(record)
+    reader = RecordReader(currency="EUR")
+    reader.read(encode_record(next(records_of(PAYMENT))))
+    with pytest.raises(InvalidTransaction) as caught:
+        reader.read(json.dumps(record).encode())
+    assert (caught.value.field, str(caught.value)) == (alone.field, str(alone))

@@ -14,6 +14,7 @@ BOUNDED = {
     "BIND_PORT": (1, 65_535),
     "STORE_TIMEOUT_MS": (1, 10_000),
     "STALE_AFTER_S": (1, 31_536_000),
+    "WRITE_THROUGH": (0, 1),
 }
 
 
@@ -47,7 +48,12 @@ def test_nothing_set_gives_the_defaults_and_other_variables_are_not_ours() -> No
 
 
 def test_every_text_setting_is_taken_as_it_stands() -> None:
-    texts = {item.name for item in fields(Settings) if item.type is str} - {"environment", "online_store", "currency"}
+    texts = {item.name for item in fields(Settings) if item.type is str} - {
+        "environment",
+        "online_store",
+        "currency",
+        "metrics",
+    }
     found = read_settings({PREFIX + name.upper(): f" {name}=1 " for name in texts})
     assert {name: getattr(found, name) for name in texts} == {name: f" {name}=1 " for name in texts}
     assert len(texts) == 9

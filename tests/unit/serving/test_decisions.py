@@ -16,6 +16,7 @@ from serving.decisions import DecisionLog, Made
 from serving.metrics import Metrics
 from serving.online import Online
 from serving.rescore import read_log, rescore
+from stores.layout import encode_timestamp, encode_value
 from tests.support.bundles import bundle_files
 from tests.support.scorers import ROOT, payment
 
@@ -28,7 +29,15 @@ def made(number: int, *, missing: tuple[str, ...] = ()) -> Made:
     score = BUNDLE.score(vector)
     outcome = BUNDLE.policy.outcome(score, degraded=bool(missing))
     decision = Decision(f"d{number}", f"t{number}", outcome, score, (), BUNDLE.version, "test", missing)
-    online = Online(dict.fromkeys(ENTITIES, b""), NO_PROFILES, (), missing, (), {"card": 3}, {"card_velocity": 5})
+    online = Online(
+        dict.fromkeys(ENTITIES, b""),
+        NO_PROFILES,
+        (),
+        missing,
+        (),
+        {"card": encode_value(3)},
+        {"card_velocity": encode_timestamp(5)},
+    )
     return Made(payment(number), vector, online, decision, 1_770_000_000_000, 0.001)
 
 

@@ -59,6 +59,23 @@ def test_flushed_row_does_not_come_back(tmp_path: Path) -> None:
     assert rows(tmp_path) == [("t1", 1, 5_000)]
 
 
+def test_row_intended_while_a_part_was_written_survives_a_kill_right_after(tmp_path: Path) -> None:
+    first = ChangeLog(DiskFolder(tmp_path), tmp_path / "journal")
+    first.intend([change(1)])
+    first.settle([change(1)], 5_000)
+    first.intend([change(2)])
+    journal = {path.name: path.read_bytes() for path in (tmp_path / "journal").iterdir()}
+    first.flush()
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    for name, data in journal.items():  # killed after the part was written, before the next journal was begun
+        (tmp_path / "journal" / name).write_bytes(data)
+    second = ChangeLog(DiskFolder(tmp_path), tmp_path / "journal")
+    second.recover([change(1, revision=9), change(2, revision=9)], 6_000)
+    second.flush()
+    assert rows(tmp_path) == [("t1", 1, 5_000), ("t2", 2, 6_000)]
+
+
 def test_open_intention_survives_flushes_and_two_kills(tmp_path: Path) -> None:
     log = ChangeLog(DiskFolder(tmp_path), tmp_path / "journal")
     log.intend([change(1), change(2)])

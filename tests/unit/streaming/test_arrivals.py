@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fraud.errors import InvalidTransaction
-from fraud.record import Record, Report, encode_record, records_of
+from fraud.record import Record, RecordReader, Report, encode_record, records_of
 from streaming.arrivals import (
     FUTURE_TOLERANCE_MS,
     Arrival,
@@ -54,29 +54,29 @@ def arrived(data: bytes, arrival_ms: int = START + 1_000) -> Arrival:
 )
 def test_poison_is_refused_with_its_field(data: bytes, field: str) -> None:
     with pytest.raises(InvalidTransaction) as caught:
-        read_arrival(arrived(data), currency="EUR")
+        read_arrival(arrived(data), RecordReader(currency="EUR"))
     assert caught.value.field == field
 
 
 def test_future_is_measured_against_the_arrival() -> None:
     data = body(event_time_ms=START)
-    assert read_arrival(arrived(data, START - FUTURE_TOLERANCE_MS), currency="EUR").key == "c1"
+    assert read_arrival(arrived(data, START - FUTURE_TOLERANCE_MS), RecordReader(currency="EUR")).key == "c1"
     with pytest.raises(InvalidTransaction, match="300001 ms after its arrival"):
-        read_arrival(arrived(data, START - FUTURE_TOLERANCE_MS - 1), currency="EUR")
+        read_arrival(arrived(data, START - FUTURE_TOLERANCE_MS - 1), RecordReader(currency="EUR"))
 
 
 @pytest.mark.parametrize("known_ms", [-1, 2**70, START // 1000])
 def test_report_of_an_impossible_time_is_refused(known_ms: int) -> None:
     report = Record(schema=1, entity="card", key="c1", kind="report", report=Report("t1", known_ms))
     with pytest.raises(InvalidTransaction):
-        read_arrival(arrived(encode_record(report)), currency="EUR")
+        read_arrival(arrived(encode_record(report)), RecordReader(currency="EUR"))
 
 
 @pytest.mark.parametrize(("key", "transaction_id"), [("", "t1"), ("c1", ""), ("c" * 129, "t1"), ("c1", "a\nb")])
 def test_report_without_identifiers_is_refused(key: str, transaction_id: str) -> None:
     report = Record(schema=1, entity="card", key=key, kind="report", report=Report(transaction_id, START))
     with pytest.raises(InvalidTransaction):
-        read_arrival(arrived(encode_record(report)), currency="EUR")
+        read_arrival(arrived(encode_record(report)), RecordReader(currency="EUR"))
 
 
 def test_both_doors_deliver_the_same() -> None:

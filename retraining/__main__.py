@@ -1,0 +1,181 @@
+"""The weekly loop's command line: week, rollback, history, status.
+
+``week`` ends with 0 when the challenger was promoted, 3 when it was refused, 1 when something failed.
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fraud.errors import CorruptBundle, TollgateError
+from retraining.gate import LIMITS
+from retraining.registry import Registry
+from retraining.weekly import WeekPlan, WeekReport, run_week, training_set_builder, week_figures
+from training.command_line import (
+    as_of_or_end,
+    end_with,
+    make_profiles,
+    wants_only_json,
+    write_figures,
+)
+from training.progress import progress_bar, progress_bars
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PROMOTED: Final = 0
+REFUSED: Final = 3
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Models = Annotated[Path, typer.Option(help="Folder of the registry: versions/, champion, history.jsonl.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
+]
+
+
+@app.command()
+def week(
+    lake: Annotated[Path, typer.Option(help="Folder of the data set: transactions/, labels.parquet, profiles/.")],
+    models: Models,
+    as_of: Annotated[str, typer.Option(help="Day of the iteration; by default the day after the log's last.")] = "",
+    train_days: Annotated[int, typer.Option(min=1)] = 30,
+    validation_days: Annotated[int, typer.Option(min=1)] = 7,
+    test_days: Annotated[int, typer.Option(min=1, help="Held-out days, the newest whose labels are mature.")] = 7,
+    label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
+    review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
+    insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
+    json_file: JsonFile = None,
+) -> None:
+    """Run one iteration: train a challenger, judge it against the champion, promote or refuse it."""
+    plan = WeekPlan(
+        train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
+        seed=seed,
+    )  # fmt: skip
+    report = _run(lake, models, repo, plan, as_of_or_end(as_of, lake))
+    code = PROMOTED if report.promoted else REFUSED
+    write_figures(week_figures(report) | {"exit_code": code}, json_file)
+    if not wants_only_json(json_file):
+        _show(report, code)
+    raise typer.Exit(code)
+
+
+@app.command()
+def rollback(
+    models: Models,
+    to: Annotated[str, typer.Option(help="Version to serve; by default the champion before this one.")] = "",
+) -> None:
+    """Make an earlier version champion again."""
+    registry = _existing(models)
+    with registry.locked():
+        before = registry.champion_version()
+        version = registry.rollback(to or None)
+    typer.echo(f"champion is {version} again; {before} stays in {models / 'versions'}")
+
+
+@app.command()
+def history(models: Models, json_file: JsonFile = None) -> None:
+    """Show every promotion, refusal and rollback, oldest first."""
+    events = _existing(models).history()
+    write_figures({"events": events}, json_file)
+    if wants_only_json(json_file):
+        return
+    table = Table()
+    for column in ("as of", "event", "version", "why"):
+        table.add_column(column, no_wrap=column != "why")
+    for event in events:
+        failed = [check for check in event.get("checks", []) if not check["passed"]]
+        why = "\n".join(f"{check['name']}: {check['evidence']}" for check in failed)
+        if event["event"] == "rolled_back":
+            why = f"from {event['from_version']}"
+        table.add_row(_day(event.get("as_of_ms")), event["event"], event["version"], why)
+    Console().print(table)
+
+
+@app.command()
+def status(models: Models, json_file: JsonFile = None) -> None:
+    """Show the champion, whether it opens, and where a rollback would lead."""
+    registry = _existing(models)
+    version, fault = registry.champion_version(), None
+    provenance: dict[str, Any] = {}
+    try:
+        champion = registry.champion()
+        provenance = dict(champion.provenance) if champion else {}
+    except CorruptBundle as error:
+        fault = str(error)
+    earlier = [known for known in registry.served() if known != version]
+    found = {
+        "champion": version,
+        "opens": fault is None and version is not None,
+        "fault": fault,
+        "rollback_leads_to": earlier[-1] if earlier else None,
+        "versions": len(registry.versions()),
+        "provenance": provenance,
+    }
+    write_figures(found, json_file)
+    if not wants_only_json(json_file):
+        for name, value in found.items():
+            typer.echo(f"{name:>18}  {value}")
+    if fault is not None:
+        raise typer.Exit(1)
+
+
+def _run(lake: Path, models: Path, repo: Path, plan: WeekPlan, as_of_ms: int) -> WeekReport:
+    from training.feast_store import compiled_plan, open_lake_store
+
+    make_profiles(lake)
+    with progress_bar("feast: definitions of this lake"):
+        store = open_lake_store(repo, lake)
+        read_plan = compiled_plan(store)
+    with progress_bars("features, point in time", "trees") as (rows_done, trees_done):
+        return run_week(
+            training_set_builder(store, lake, rows_done),
+            Registry(models),
+            as_of_ms=as_of_ms,
+            plan=plan,
+            read_plan=read_plan,
+            root=ROOT,
+            limits=LIMITS,
+            progress=trees_done,
+        )
+
+
+def _existing(models: Path) -> Registry:
+    """Return the registry of a folder that must be there: a mistyped one would look like an empty registry."""
+    if not models.is_dir():
+        raise FileNotFoundError(2, "no such registry; name the folder that `week` was given as --models", str(models))
+    return Registry(models)
+
+
+def _show(report: WeekReport, code: int) -> None:
+    table = Table(title=f"Challenger {report.challenger}, as of {_day(report.as_of_ms)}")
+    for column in ("check", "", "evidence"):
+        table.add_column(column, no_wrap=column == "check")
+    for check in report.verdict.checks:
+        table.add_row(check.name, "[green]pass[/]" if check.passed else "[red]FAIL[/]", check.evidence)
+    Console().print(table)
+    if report.repeated:
+        typer.echo("this iteration was done before: its verdict stands, and nothing was changed")
+    typer.echo(f"{'promoted' if report.promoted else 'refused'}; champion is {report.champion}; exit code {code}")
+
+
+def _day(time_ms: int | None) -> str:
+    return "" if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC).date().isoformat()
+
+
+def main() -> None:
+    """Run the command line; an expected failure ends with one sentence and code 1."""
+    os.environ.setdefault("FEAST_USAGE", "False")
+    try:
+        app()
+    except (TollgateError, OSError) as error:
+        end_with("retraining", error)
+
+
+if __name__ == "__main__":
+    main()

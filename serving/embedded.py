@@ -1,0 +1,129 @@
+"""CloudWatch's embedded metric format: one JSON line on stdout every ten seconds and one more at the end.
+
+CloudWatch turns such a line into metrics by itself, so the container needs neither an agent nor a permission. Counts
+are those since the last line, percentiles come from the histogram's bounds (each the bound that holds it), and every
+metric carries the model version as its dimension.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from serving.logs import Seldom
+from serving.metrics import Histogram, Metrics
+
+NAMESPACE: Final = "Tollgate"
+PERIOD_S: Final = 10.0
+_STAGES: Final = ("store", "score", "total")
+_SHARES: Final = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
+
+
+class EmbeddedMetrics:
+    """Writes what happened since the last line to ``write``.
+
+    Parameters
+    ----------
+    version
+        Gives the model version in service.
+    write
+        Takes one line, its newline included.
+    """
+
+    def __init__(self, metrics: Metrics, *, version: Callable[[], str], write: Callable[[bytes], object]) -> None:
+        self._metrics = metrics
+        self._version = version
+        self._write = write
+        self._before: dict[str, int] = {}
+        self._counts: dict[str, list[int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="embedded-metrics", daemon=True)
+        self._seldom = Seldom()
+
+    def start(self) -> None:
+        """Start writing."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write the last line and stop."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self._write(self.line(time.time_ns() // 1_000_000))
+        except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
+            self._seldom.warn("metrics_not_written", error=type(error).__name__)
+
+    def line(self, now_ms: int) -> bytes:
+        """Return the line of what happened since the last one."""
+        values = self._counters()
+        for stage in _STAGES:
+            values |= self._percentiles(f"{stage.title()}Latency", self._metrics.latency, (stage,))
+        units = {name: "Microseconds" if "Latency" in name else "Count" for name in values}
+        declared = [{"Name": name, "Unit": unit} for name, unit in units.items()]
+        directive = {"Namespace": NAMESPACE, "Dimensions": [["ModelVersion"]], "Metrics": declared}
+        line: dict[str, Any] = {
+            "_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [directive]},
+            "ModelVersion": self._version(),
+            **values,
+        }
+        return msgspec.json.encode(line) + b"\n"
+
+    def _counters(self) -> dict[str, float]:
+        metrics = self._metrics
+        totals = {
+            "Decisions": metrics.decisions.total(),
+            "Refusals": metrics.refusals.total(),
+            "MissingViews": metrics.missing.total(),
+            "StaleViews": metrics.stale.total(),
+            "StoreTimeouts": metrics.store_timeouts.total(),
+            "StoreRefusals": metrics.store_refusals.total(),
+            "StoreLosses": metrics.store_losses.total(),
+            "DecisionsLost": metrics.decisions_lost.total(),
+            "Errors": _sum(metrics.requests.values, lambda labels: labels[1].startswith("5")),
+            "Degraded": _sum(metrics.decisions.values, lambda labels: labels[3] == "true"),
+            "Approve": _sum(metrics.decisions.values, lambda labels: labels[2] == "approve"),
+            "Review": _sum(metrics.decisions.values, lambda labels: labels[2] == "review"),
+            "Decline": _sum(metrics.decisions.values, lambda labels: labels[2] == "decline"),
+        }
+        since = {name: float(total - self._before.get(name, 0)) for name, total in totals.items()}
+        self._before = totals
+        return since
+
+    def _percentiles(self, name: str, histogram: Histogram, labels: tuple[str, ...]) -> dict[str, float]:
+        """Return the upper bounds, in microseconds, that hold each share of the values since the last line."""
+        now = histogram.counts(labels)
+        before = self._counts.get(name, [0] * len(now))
+        self._counts[name] = now
+        since = [new - old for new, old in zip(now, before, strict=True)]
+        if not sum(since):
+            return {}
+        return {f"{name}{label}": _bound(histogram.bounds, since, share) * 1e6 for label, share in _SHARES}
+
+
+def _sum(values: Mapping[tuple[str, ...], int], chosen: Callable[[tuple[str, ...]], bool]) -> int:
+    return sum(count for labels, count in list(values.items()) if chosen(labels))
+
+
+def _bound(bounds: Sequence[float], counts: Sequence[int], share: float) -> float:
+    """Return the bound that holds the value at ``share``; twice the last one beyond it."""
+    wanted, running = share * sum(counts), 0
+    for bound, count in zip((*bounds, 2.0 * bounds[-1]), counts, strict=True):
+        running += count
+        if running >= wanted:
+            return bound
+    return 2.0 * bounds[-1]
+
+
+def write_stdout(line: bytes) -> None:
+    """Write one line to standard output in one call, so that lines of several processes do not mix."""
+    os.write(1, line)

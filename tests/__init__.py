@@ -1,0 +1,1 @@
+"""Tests; a package, because some distributions install a package of this name that would hide it."""

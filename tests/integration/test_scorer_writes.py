@@ -1,0 +1,185 @@
+"""Write-through: the scorer's own transaction in the states, and the stream that brings it again."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import redis
+
+from fraud import velocity
+from fraud.ring import DECLINED
+from fraud.states import unpack_ring
+from fraud.transaction import Transaction
+from fraud.velocity import transaction_change, update
+from fraud.windows import ENTITIES, Entity
+from stores.guards import state_fields, state_view
+from stores.layout import decode_value, encode_value, entity_key
+from tests.support.bundles import PROJECT, write_test_bundle
+from tests.support.emulators import start_valkey, valkey_client
+from tests.support.scorers import Scorer, await_true, fill_states, history, payment, start_scorer
+
+Store: TypeAlias = "redis.Redis[bytes]"
+
+
+@pytest.fixture
+def client() -> Iterator[Store]:
+    with start_valkey() as port, valkey_client(port) as client:
+        fill_states(client, history())
+        yield client
+
+
+@pytest.fixture
+def scorer(client: Store, tmp_path: Path) -> Iterator[Scorer]:
+    model = write_test_bundle(tmp_path / "model")
+    log = tmp_path / "decisions"
+    settings = {"write_through": 1, "decision_log": log, "store_timeout_ms": 5_000}
+    with start_scorer(model, port_of(client), **settings) as scorer:
+        yield scorer
+
+
+def port_of(client: Store) -> int:
+    return int(client.connection_pool.connection_kwargs["port"])
+
+
+def held(client: Store, entity: Entity, transaction: Transaction) -> tuple[bytes, int]:
+    name = entity_key(f"{entity}_id", velocity.entity_key(entity, transaction) or "", PROJECT)
+    view = state_view(entity)
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.execute_command("HMGET", name, view.state, view.revision)
+    state, revision = (decode_value(data) for data in pipe.execute()[0])
+    assert isinstance(state, bytes)
+    assert isinstance(revision, int)
+    return state, revision
+
+
+def results(scorer: Scorer) -> dict[str, int]:
+    _, text = scorer.request("GET", "/metrics")
+    lines = [line for line in text.decode().splitlines() if line.startswith("tollgate_write_through_total{")]
+    return {line.split('"')[1]: int(line.rpartition(" ")[2]) for line in lines}
+
+
+def written(scorer: Scorer, count: int) -> None:
+    await_true(lambda: sum(results(scorer).values()) == count)
+
+
+def test_card_and_device_hold_the_transaction_at_once_and_the_merchant_does_not(scorer: Scorer, client: Store) -> None:
+    paid = payment(3)
+    before = {entity: held(client, entity, paid) for entity in ENTITIES}
+    scorer.decide(paid)
+    written(scorer, 2)
+    for entity in ("card", "device"):
+        state, revision = before[entity]
+        assert held(client, entity, paid) == (update(entity, state, transaction_change(entity, paid))[0], revision + 1)
+    assert held(client, "merchant", paid) == before["merchant"]
+    assert results(scorer) == {"written": 2}
+
+
+def test_the_next_transaction_of_the_card_sees_it_without_a_stream(scorer: Scorer, client: Store) -> None:
+    for number in range(1, 6):
+        scorer.decide(payment(1, transaction_id=f"burst{number}", event_time_ms=payment(1).event_time_ms + number))
+        written(scorer, 2 * number)
+    state, _ = held(client, "card", payment(1))
+    assert len(unpack_ring(state)) == len(history()) // 20 + 5
+
+
+def test_the_streams_redelivery_changes_nothing_but_a_decline(scorer: Scorer, client: Store) -> None:
+    paid = payment(5)
+    scorer.decide(paid)
+    written(scorer, 2)
+    state, _ = held(client, "card", paid)
+    assert update("card", state, transaction_change("card", paid)) == (state, 0)
+    declined = payment(5, authorised=False)
+    flagged, changed = update("card", state, transaction_change("card", declined))
+    assert changed == 1
+    entries, again = unpack_ring(state), unpack_ring(flagged)
+    assert again[-1]["flags"] == entries[-1]["flags"] | DECLINED
+    for name in (entries.dtype.names or ())[:-2]:
+        assert (entries[name] == again[name]).all()
+    # and the state is the one that the stream alone would have made
+    alone = [entry for entry in history() if entry.card_id == paid.card_id]
+    expected = b""
+    for entry in [*alone, declined]:
+        expected, _ = update("card", expected, transaction_change("card", entry))
+    assert flagged == expected
+
+
+def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client: Store) -> None:
+    paid = payment(7)
+    scorer.decide(paid)
+    written(scorer, 2)
+    before = held(client, "card", paid)
+    scorer.decide(paid)
+    written(scorer, 4)
+    assert results(scorer) == {"written": 2, "repeat": 2}
+    assert held(client, "card", paid) == before
+
+
+def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: Store) -> None:
+    from fraud.features import NO_PROFILES
+    from fraud.settings import Settings
+    from serving.metrics import Metrics
+    from serving.online import Online
+    from serving.writing import WriteThrough
+
+    paid = payment(9)
+    states = {entity: held(client, entity, paid) for entity in ENTITIES}
+    stored = {entity: encode_value(revision) for entity, (_, revision) in states.items()}
+    online = Online({e: state for e, (state, _) in states.items()}, NO_PROFILES, (), (), (), stored, {})
+    name = entity_key("card_id", paid.card_id, PROJECT)
+    newer = payment(9, transaction_id="other", event_time_ms=paid.event_time_ms - 1)
+    state, _ = update("card", states["card"][0], transaction_change("card", newer))
+    pipe: Any = client.pipeline(transaction=False)
+    fields = state_fields(state_view("card"), state, states["card"][1] + 1, newer.event_time_ms)
+    pipe.execute_command("HSET", name, *fields)
+    pipe.execute()
+    metrics = Metrics()
+    writer = WriteThrough(Settings(redis_port=port_of(client)), metrics=metrics, directory=None)
+    writer.start()
+    writer.offer(paid, online)
+    writer.close()
+    assert metrics.write_through.values == {("conflict",): 1, ("written",): 1}
+    assert held(client, "card", paid) == (state, states["card"][1] + 1)
+
+
+def test_what_was_written_is_told_with_the_revision_it_made(scorer: Scorer, client: Store, tmp_path: Path) -> None:
+    paid = payment(11)
+    scorer.decide(paid)
+    written(scorer, 2)
+    revisions = {entity: held(client, entity, paid)[1] for entity in ("card", "device")}
+    assert scorer.stop() == 0
+    (part,) = (tmp_path / "written").glob("part-*.jsonl")
+    told = [json.loads(line) for line in part.read_bytes().splitlines()]
+    keys = {"card": paid.card_id, "device": paid.device_id}
+    assert told == [
+        {
+            "entity": entity,
+            "key": keys[entity],
+            "revision_after": revisions[entity],
+            "transaction_id": paid.transaction_id,
+            "kind": "transaction",
+            "event_time_ms": paid.event_time_ms,
+        }
+        for entity in ("card", "device")
+    ]
+
+
+def test_a_credential_that_may_not_write_costs_no_answer(client: Store, tmp_path: Path) -> None:
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["-@all", "+hmget", "+ping", "+acl"], keys=["*"])
+    model = write_test_bundle(tmp_path / "model")
+    with start_scorer(model, port_of(client), write_through=1, store_timeout_ms=5_000) as scorer:
+        answer = scorer.decide(payment(13))
+        assert answer["degraded"] is False
+        await_true(lambda: results(scorer) == {"failed": 2})
+        assert scorer.decide(payment(14))["degraded"] is False
+
+
+def test_without_the_setting_nothing_is_written(client: Store, tmp_path: Path) -> None:
+    model = write_test_bundle(tmp_path / "model")
+    with start_scorer(model, port_of(client), store_timeout_ms=5_000) as scorer:
+        before = held(client, "card", payment(15))
+        scorer.decide(payment(15))
+        assert results(scorer) == {}
+        assert scorer.stop() == 0
+    assert held(client, "card", payment(15)) == before

@@ -1,0 +1,182 @@
+"""The gate refuses what is worse with the reason that it is worse by, and passes what is as good."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from retraining.gate import LIMITS, HeldOut, PackedModel, Verdict, judge
+from retraining.stability import population_stability
+from training.ranking import DAY_MS
+
+FINE = PackedModel(fault=None, total_bytes=1_000_000, trees=120, row_us=4.0)
+DAYS, A_DAY = 7, 6_000
+ABSOLUTE = {"enough_mature_frauds", "bundle_reproduces", "bundle_fits"}
+PAIRED = {
+    "ranks_no_worse",
+    "no_more_false_positives_at_equal_catch",
+    "calibrated",
+    "scores_stable",
+    "catches_every_amount",
+}
+
+
+def week(apart: float = 3.0, *, noise: float = 0.3, seed: int = 1, share: float = 0.006) -> HeldOut:
+    """A week scored by a champion that sets frauds 3.0 apart and by a challenger that sets them ``apart``."""
+    rng = np.random.default_rng(seed)
+    count = DAYS * A_DAY
+    is_fraud = rng.random(count) < share
+    shared = rng.normal(size=count)
+    champion = 3.0 * is_fraud + shared
+    challenger = apart * is_fraud + np.sqrt(1 - noise**2) * shared + noise * rng.normal(size=count)
+    return HeldOut(
+        champion=posterior(champion, 3.0, share),
+        challenger=posterior(challenger, apart, share),
+        is_fraud=is_fraud,
+        event_time_ms=np.arange(count) % DAYS * DAY_MS,
+        amount_minor=rng.integers(100, 90_000, count),
+    )
+
+
+def posterior(
+    margin: np.ndarray[tuple[int], np.dtype[np.float64]], apart: float, share: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the probability of fraud at a margin, by Bayes' rule."""
+    odds = np.log(share / (1 - share)) + apart * margin - apart**2 / 2
+    return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+def failed(verdict: Verdict) -> set[str]:
+    return {check.name for check in verdict.checks if not check.passed}
+
+
+def test_an_identical_challenger_passes_every_check() -> None:
+    for seed in range(5):
+        rows = week(seed=seed)
+        verdict = judge(replace(rows, challenger=rows.champion), FINE)
+        assert verdict.passed
+        assert {check.name for check in verdict.checks} == ABSOLUTE | PAIRED
+
+
+def test_a_better_challenger_passes() -> None:
+    assert judge(week(3.6), FINE).passed
+
+
+def test_a_planted_worse_model_is_refused_for_its_ranking() -> None:
+    for seed in range(5):
+        verdict = judge(week(2.4, seed=seed), FINE)
+        assert "ranks_no_worse" in failed(verdict)
+        assert any(reason.startswith("ranks_no_worse: PR-AUC 0.") for reason in verdict.reasons)
+
+
+def test_a_week_too_noisy_to_tell_promotes_nobody() -> None:
+    rows = week(3.0, noise=0.99, share=0.0018)
+    assert rows.is_fraud.sum() >= LIMITS.least_frauds
+    assert "ranks_no_worse" in failed(judge(rows, FINE))
+
+
+@pytest.mark.parametrize("factor", [30.0, 1 / 30])
+def test_a_miscalibrated_model_of_the_same_ranking_is_refused_for_that(factor: float) -> None:
+    rows = week()
+    odds = rows.champion / (1 - rows.champion) * factor
+    verdict = judge(replace(rows, challenger=odds / (1 + odds)), FINE, limits=replace(LIMITS, psi=99.0))
+    ratio = float((odds / (1 + odds)).mean() / rows.is_fraud.mean())
+    assert (ratio > LIMITS.calibration_ratio) == (factor > 1)
+    assert failed(verdict) == {"calibrated"}
+    assert f"{ratio:.2f} times" in verdict.reasons[0]
+
+
+def test_scores_of_nearly_nothing_are_not_calibrated() -> None:
+    rows = week()
+    verdict = judge(replace(rows, challenger=rows.champion * 1e-6), FINE)
+    assert "calibrated" in failed(verdict)
+
+
+def test_too_few_frauds_are_counted() -> None:
+    rows = week()
+    kept = np.flatnonzero(~rows.is_fraud)
+    some = np.sort(np.concatenate([kept, np.flatnonzero(rows.is_fraud)[: LIMITS.least_frauds - 1]]))
+    assert rows.amount_minor is not None
+    few = HeldOut(
+        *(c[some] for c in (rows.champion, rows.champion, rows.is_fraud, rows.event_time_ms, rows.amount_minor))
+    )
+    verdict = judge(few, FINE, limits=replace(LIMITS, calibration_ratio=99.0))
+    assert failed(verdict) == {"enough_mature_frauds"}
+    assert verdict.reasons[0].startswith(
+        f"enough_mature_frauds: {LIMITS.least_frauds - 1} mature frauds in {len(some)}"
+    )
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_one_class_is_refused_and_not_judged_further(everything: bool) -> None:
+    rows = replace(week(), is_fraud=np.full(DAYS * A_DAY, everything))
+    verdict = judge(rows, FINE)
+    assert {check.name for check in verdict.checks} == ABSOLUTE
+    assert failed(verdict) == {"enough_mature_frauds"}
+
+
+def test_two_days_are_too_few_to_know_their_own_noise() -> None:
+    rows = replace(week(), event_time_ms=np.arange(DAYS * A_DAY) % 2 * DAY_MS)
+    assert failed(judge(rows, FINE)) == {"enough_mature_frauds"}
+
+
+def test_more_false_positives_at_equal_catch_are_refused_though_the_area_is_as_large() -> None:
+    rows = week(4.0)
+    rng = np.random.default_rng(2)
+    champion = rows.challenger
+    place = np.flatnonzero(rows.is_fraud)
+    order = place[np.argsort(-champion[place])]
+    challenger = champion.copy()
+    # A few hundred legitimate rows rise just above the half of the frauds that is caught.
+    level = champion[order[int(0.4 * len(order))]]
+    raised = rng.choice(np.flatnonzero(~rows.is_fraud), 400, replace=False)
+    challenger[raised] = level
+    loose = replace(LIMITS, pr_auc_loss=0.99, pr_auc_margin=0.99, calibration_ratio=9.0, psi=9.0)
+    verdict = judge(replace(rows, champion=champion, challenger=challenger), FINE, limits=loose)
+    assert failed(verdict) == {"no_more_false_positives_at_equal_catch"}
+
+
+def test_one_band_of_amounts_that_is_no_longer_caught_is_named() -> None:
+    rows = week(4.0)
+    assert rows.amount_minor is not None
+    large = rows.is_fraud & (rows.amount_minor > np.quantile(rows.amount_minor[rows.is_fraud], 2 / 3))
+    challenger = np.where(large, 0.001, rows.challenger)
+    loose = replace(LIMITS, pr_auc_loss=0.99, pr_auc_margin=0.99, more_false_positives=99.0, calibration_ratio=9.0)
+    verdict = judge(replace(rows, champion=rows.challenger, challenger=challenger), FINE, limits=loose)
+    assert failed(verdict) == {"catches_every_amount"}
+    assert "largest third" in verdict.reasons[0]
+
+
+def test_scores_on_another_scale_are_unstable() -> None:
+    rows = week()
+    verdict = judge(replace(rows, challenger=rows.champion**0.25), FINE)
+    assert "scores_stable" in failed(verdict)
+
+
+def test_a_bundle_that_does_not_reproduce_or_is_too_large_is_refused() -> None:
+    rows = week()
+    same = replace(rows, challenger=rows.champion)
+    assert failed(judge(same, replace(FINE, fault="recorded row 3 gives margin 0.1, not 0.2"))) == {"bundle_reproduces"}
+    for packed in (replace(FINE, trees=LIMITS.trees + 1), replace(FINE, total_bytes=LIMITS.bundle_bytes + 1)):
+        assert failed(judge(same, packed)) == {"bundle_fits"}
+
+
+def test_the_clock_decides_nothing() -> None:
+    rows = week()
+    slow, fast = (judge(rows, replace(FINE, row_us=time)) for time in (1e9, 0.1))
+    assert [check.passed for check in slow.checks] == [check.passed for check in fast.checks]
+
+
+def test_same_rows_and_seed_give_the_same_verdict() -> None:
+    assert judge(week(2.9), FINE, seed=4) == judge(week(2.9), FINE, seed=4)
+
+
+def test_a_verdict_without_checks_promotes_nobody() -> None:
+    assert not Verdict(()).passed
+
+
+def test_stability_is_zero_for_equal_scores_and_grows_with_the_shift() -> None:
+    scores = np.random.default_rng(1).beta(0.5, 60, 20_000)
+    shifts = [population_stability(scores, scores * factor) for factor in (1.0, 1.5, 4.0)]
+    assert shifts[0] == 0.0
+    assert 0.0 < shifts[1] < shifts[2]

@@ -1,0 +1,266 @@
+"""One iteration promotes, refuses with its reason, or changes nothing because it was done before."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from fraud.windows import DAY
+from retraining.errors import RegistryBusy
+from retraining.gate import LIMITS, GateLimits
+from retraining.registry import Registry
+from retraining.weekly import WeekPlan, WeekReport, champion_scores, run_week, week_figures
+from stores.plan import plan_data
+from tests.support.bundles import read_plan
+from training.dataset import TrainingSet
+from training.errors import UnfitTrainingSet
+
+NAMES = tuple(f"feature_{number}" for number in range(8))
+PLAN = WeekPlan(train_days=12, validation_days=6, test_days=7, label_delay_days=5)
+AS_OF_MS = 100 * DAY
+A_DAY = 1200
+Change = Callable[[TrainingSet], TrainingSet]
+
+
+def world(*, days: int = 60, seed: int = 5) -> TrainingSet:
+    """Payments whose fraud depends on the first three features, ending at the iteration's time."""
+    rng = np.random.default_rng(seed)
+    count = days * A_DAY
+    matrix = rng.normal(size=(count, len(NAMES))).astype(np.float32)
+    risk = 4.0 * matrix[:, 0] + 3.0 * matrix[:, 1] + 2.0 * matrix[:, 2] - 11.0
+    return TrainingSet(
+        features=NAMES,
+        matrix=matrix,
+        transaction_id=pa.array([f"t{number}" for number in range(count)]),
+        card=rng.integers(0, 500, count),
+        event_time_ms=AS_OF_MS - days * DAY + np.arange(count) * (days * DAY // count),
+        amount_minor=rng.integers(1, 10_000, count),
+        is_fraud=rng.random(count) < 1 / (1 + np.exp(-risk)),
+        as_of_ms=AS_OF_MS,
+    )
+
+
+WORLD = world()
+
+
+class Loop:
+    """A registry and the iteration over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry(folder / "models")
+        self.root = folder
+
+    def run(
+        self, *, week: int = 0, change: Change | None = None, limits: GateLimits = LIMITS, seed: int = 0
+    ) -> WeekReport:
+        def build(start_ms: int, end_ms: int, as_of_ms: int) -> TrainingSet:
+            taken = WORLD.between(start_ms, end_ms)
+            rows = replace(
+                WORLD,
+                matrix=WORLD.matrix[taken].copy(),
+                transaction_id=WORLD.transaction_id[taken],
+                card=WORLD.card[taken],
+                event_time_ms=WORLD.event_time_ms[taken],
+                amount_minor=WORLD.amount_minor[taken],
+                is_fraud=WORLD.is_fraud[taken].copy(),
+                as_of_ms=as_of_ms,
+            )
+            return rows if change is None else change(rows)
+
+        return run_week(
+            build,
+            self.registry,
+            as_of_ms=AS_OF_MS + 7 * week * DAY,
+            plan=replace(PLAN, seed=seed),
+            read_plan=plan_data(read_plan()),
+            root=self.root,
+            limits=limits,
+        )
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Loop:
+    return Loop(tmp_path)
+
+
+def failed(report: WeekReport) -> set[str]:
+    return {check.name for check in report.verdict.checks if not check.passed}
+
+
+def held_out_from(rows: TrainingSet) -> int:
+    return int(rows.between(PLAN.edges(rows.as_of_ms)[2], rows.as_of_ms).start)
+
+
+def blind_to_the_best(rows: TrainingSet) -> TrainingSet:
+    """Return rows whose first two features were lost while the model was fitted."""
+    rows.matrix[: held_out_from(rows), :2] = np.nan
+    return rows
+
+
+def too_many_labels(rows: TrainingSet) -> TrainingSet:
+    """Return rows where eight in nine legitimate payments were lost before the held-out days."""
+    start = held_out_from(rows)
+    kept = np.ones(len(rows.is_fraud), np.bool_)
+    kept[:start] = rows.is_fraud[:start] | (np.arange(start) % 9 == 0)
+    places = np.flatnonzero(kept)
+    return replace(
+        rows,
+        matrix=rows.matrix[places],
+        transaction_id=rows.transaction_id.take(pa.array(places)),
+        card=rows.card[places],
+        event_time_ms=rows.event_time_ms[places],
+        amount_minor=rows.amount_minor[places],
+        is_fraud=rows.is_fraud[places],
+    )
+
+
+def hardly_a_fraud(rows: TrainingSet) -> TrainingSet:
+    """Return rows of whose held-out days only forty frauds are known."""
+    known = np.flatnonzero(rows.is_fraud)
+    rows.is_fraud[known[known >= held_out_from(rows)][40:]] = False
+    return rows
+
+
+def test_the_first_challenger_is_promoted_on_the_absolute_checks(loop: Loop) -> None:
+    report = loop.run(week=-1)
+    assert report.promoted
+    assert report.champion == report.challenger == loop.registry.champion_version()
+    assert not report.repeated
+    evidence = {check.name: check.evidence for check in report.verdict.checks}
+    assert evidence["champion_answers"] == "there is no champion yet"
+
+
+def test_a_second_week_is_judged_against_the_first(loop: Loop) -> None:
+    first, second = loop.run(week=-1), loop.run(week=0)
+    assert first.challenger != second.challenger
+    assert second.promoted, second.verdict.reasons
+    evidence = {check.name: check.evidence for check in second.verdict.checks}
+    assert evidence["champion_answers"] == f"{first.challenger} scored the same rows"
+    assert loop.registry.served() == [first.challenger, second.challenger]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (blind_to_the_best, "ranks_no_worse"),
+        (too_many_labels, "calibrated"),
+        (hardly_a_fraud, "enough_mature_frauds"),
+    ],
+)
+def test_a_planted_fault_is_refused_for_what_it_is(loop: Loop, change: Change, reason: str) -> None:
+    first = loop.run(week=-1)
+    report = loop.run(change=change)
+    assert not report.promoted
+    assert reason in failed(report)
+    assert any(text.startswith(f"{reason}: ") for text in report.verdict.reasons)
+    assert loop.registry.champion_version() == report.champion == first.challenger
+    assert loop.registry.history()[-1]["event"] == "refused"
+
+
+def test_a_doubled_start_changes_nothing_and_says_so(loop: Loop) -> None:
+    first = loop.run()
+    before = sorted((path, path.stat().st_mtime_ns) for path in loop.registry.folder.rglob("*") if path.name != ".lock")
+    again = loop.run()
+    assert again == replace(first, repeated=True)
+    after = sorted((path, path.stat().st_mtime_ns) for path in loop.registry.folder.rglob("*") if path.name != ".lock")
+    assert after == before
+    assert len(loop.registry.history()) == 1
+
+
+def test_a_doubled_start_after_a_rollback_does_not_bring_the_challenger_back(loop: Loop) -> None:
+    first, second = loop.run(week=-1), loop.run(week=0)
+    assert second.promoted
+    loop.registry.rollback()
+    again = loop.run(week=0)
+    assert again.repeated
+    assert again.champion == loop.registry.champion_version() == first.challenger
+
+
+def test_a_refused_iteration_stays_refused_when_doubled(loop: Loop) -> None:
+    loop.run(week=-1)
+    one, other = loop.run(change=blind_to_the_best), loop.run(change=blind_to_the_best)
+    assert not other.promoted
+    assert other.repeated
+    assert other.verdict == one.verdict
+    assert len(loop.registry.history()) == 2
+
+
+def test_an_iteration_that_died_before_its_verdict_is_finished_by_the_next_start(loop: Loop) -> None:
+    first = loop.run()
+    loop.registry.champion_link.unlink()
+    (loop.registry.folder / "history.jsonl").unlink()
+    again = loop.run()
+    assert not again.repeated
+    assert again.champion == first.challenger
+    assert loop.registry.versions() == [first.challenger]
+
+
+def test_another_seed_is_another_version(loop: Loop) -> None:
+    assert loop.run(seed=1).challenger != loop.run(seed=2).challenger
+
+
+def test_a_champion_that_does_not_open_is_a_reason_to_refuse_and_stays(loop: Loop) -> None:
+    first = loop.run(week=-1)
+    path = loop.registry.folder / "versions" / first.challenger / "calibration.json"
+    path.write_bytes(path.read_bytes()[:-1])
+    report = loop.run(week=0)
+    assert failed(report) == {"champion_answers"}
+    assert "calibration.json has digest" in report.verdict.reasons[0]
+    assert "python -m retraining rollback" in report.verdict.reasons[0]
+    assert loop.registry.champion_version() == first.challenger
+    assert loop.registry.rollback(report.challenger) == report.challenger
+
+
+def test_a_champion_that_takes_a_lost_feature_cannot_be_compared_with(loop: Loop) -> None:
+    first = loop.run(week=-1)
+
+    def without_the_last(rows: TrainingSet) -> TrainingSet:
+        return replace(rows, features=NAMES[:-1], matrix=rows.matrix[:, :-1])
+
+    report = loop.run(change=without_the_last)
+    assert failed(report) == {"champion_answers"}
+    assert f"{first.challenger} takes 'feature_7'" in report.verdict.reasons[0]
+
+
+def test_a_step_that_fails_leaves_champion_and_history(loop: Loop) -> None:
+    first = loop.run(week=-1)
+
+    def no_labels(rows: TrainingSet) -> TrainingSet:
+        return replace(rows, is_fraud=np.zeros(len(rows.is_fraud), np.bool_))
+
+    with pytest.raises(UnfitTrainingSet, match="training has 0 frauds"):
+        loop.run(change=no_labels)
+    assert loop.registry.champion_version() == first.challenger
+    assert len(loop.registry.history()) == 1
+
+
+def test_a_second_iteration_at_the_same_time_is_sent_away(loop: Loop) -> None:
+    def meanwhile(rows: TrainingSet) -> TrainingSet:
+        with pytest.raises(RegistryBusy, match="is at work in"):
+            Loop(loop.root).run()
+        return rows
+
+    assert loop.run(change=meanwhile).promoted
+    assert len(loop.registry.history()) == 1
+
+
+def test_the_champion_scores_as_its_own_library_does(loop: Loop) -> None:
+    report = loop.run()
+    bundle = loop.registry.version(report.challenger)
+    taken = slice(0, 50)
+    places: npt.NDArray[np.int64] = np.arange(50)
+    scores = champion_scores(bundle, WORLD, taken)
+    assert scores.tolist() == champion_scores(bundle, WORLD, places).tolist()
+    assert scores.tolist() == [bundle.score(row) for row in WORLD.matrix[taken].astype(np.float64)]
+
+
+def test_figures_hold_the_reasons(loop: Loop) -> None:
+    loop.run(week=-1)
+    figures = week_figures(loop.run(change=blind_to_the_best))
+    assert figures["promoted"] is False
+    assert figures["reasons"]
+    assert {check["name"] for check in figures["verdict"]["checks"]} >= {"ranks_no_worse", "champion_answers"}

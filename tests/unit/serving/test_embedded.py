@@ -1,0 +1,53 @@
+import json
+
+from serving.embedded import NAMESPACE, EmbeddedMetrics
+from serving.metrics import Metrics
+
+
+def test_a_line_is_valid_emf_with_the_model_version_as_its_dimension() -> None:
+    metrics = Metrics()
+    metrics.decisions.add(("m1", "p1", "decline", "true"), 3)
+    metrics.decisions.add(("m1", "p1", "approve", "false"), 7)
+    metrics.requests.add(("/invocations", "500"), 2)
+    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1_770_000_000_000))
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"]) == (NAMESPACE, [["ModelVersion"]])
+    assert line["_aws"]["Timestamp"] == 1_770_000_000_000
+    assert line["ModelVersion"] == "m1"
+    assert all(isinstance(line[metric["Name"]], float) for metric in directive["Metrics"])
+    assert len(directive["Metrics"]) <= 100  # CloudWatch's own limit
+    wanted = ("Decisions", "Approve", "Review", "Decline", "Degraded", "Errors")
+    assert [line[name] for name in wanted] == [10, 7, 0, 3, 3, 2]
+
+
+def test_the_next_line_tells_only_what_happened_since() -> None:
+    metrics = Metrics()
+    embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)
+    metrics.decisions.add(("m1", "p1", "approve", "false"), 5)
+    metrics.latency.add(0.0004, ("total",))
+    first = json.loads(embedded.line(1))
+    metrics.decisions.add(("m1", "p1", "approve", "false"), 2)
+    second = json.loads(embedded.line(2))
+    assert (first["Decisions"], second["Decisions"]) == (5, 2)
+    assert first["TotalLatencyP99"] == 500.0
+    assert "TotalLatencyP99" not in second
+
+
+def test_percentiles_are_the_bounds_that_hold_them() -> None:
+    metrics = Metrics()
+    for _ in range(97):
+        metrics.latency.add(0.0015, ("total",))
+    for _ in range(3):
+        metrics.latency.add(0.2, ("total",))
+    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m", write=print).line(1))
+    assert (line["TotalLatencyP50"], line["TotalLatencyP95"], line["TotalLatencyP99"]) == (2_000, 2_000, 250_000)
+    assert "StoreLatencyP50" not in line
+
+
+def test_lines_are_written_when_it_ends() -> None:
+    lines: list[bytes] = []
+    embedded = EmbeddedMetrics(Metrics(), version=lambda: "m", write=lines.append)
+    embedded.start()
+    embedded.close()
+    assert len(lines) == 1
+    assert lines[0].endswith(b"}\n")

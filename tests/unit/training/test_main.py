@@ -1,0 +1,128 @@
+"""What the training command line says, and where: figures on standard output, one sentence when it cannot."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.lakes import random_payments, write_lake
+from training.__main__ import app, main
+from training.command_line import as_of_or_end, make_profiles, moment
+from training.errors import InvalidSplit
+
+PAYMENTS = random_payments(51, 120)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["training", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    write_lake(tmp_path / "lake", PAYMENTS)
+    return tmp_path / "lake"
+
+
+def test_profiles_answers_with_its_counts(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "profiles", "--lake", lake, "--json", "-") == 0
+    figures = json.loads(capsys.readouterr().out)
+    for entity in ("card", "merchant"):
+        rows = pq.read_metadata(lake / "profiles" / entity / "part-0.parquet").num_rows
+        assert figures[f"{entity}_rows"] == rows > 0
+
+
+def test_figures_go_to_a_file_and_the_table_to_the_person(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "new" / "figures.json"
+    assert run(monkeypatch, "profiles", "--lake", lake, "--json", figures) == 0
+    assert set(json.loads(figures.read_text())) == {"card_rows", "merchant_rows"}
+    assert "card_rows" in capsys.readouterr().out
+
+
+def test_a_missing_lake_ends_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "profiles", "--lake", tmp_path / "nowhere") == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("training: ")
+    assert said[0].endswith("has no day: generate or import a data set first (unreadable_source)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--start", "2026-13-01", "--end", "2026-03-02"), "start '2026-13-01' is not a day such as 2026-03-01"),
+        (("--start", "2026-03-02", "--end", "2026-03-02"), "start 2026-03-02 is not before end 2026-03-02"),
+        (("--start", "1.3.2026", "--end", "2026-03-02"), "start '1.3.2026' is not a day such as 2026-03-01"),
+    ],
+)
+def test_a_bad_span_names_its_value(
+    lake: Path,
+    arguments: tuple[str, ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, "dataset", "--lake", lake, "--out", lake / "x.parquet", *arguments) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (lake / "x.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--as-of", "yesterday"), "as-of 'yesterday' is not a day such as 2026-03-01 (invalid_split)"),
+        (("--judge-by", "guess"), "--judge-by 'guess' is none of labels, truth (invalid_split)"),
+    ],
+)
+def test_train_refuses_what_it_does_not_know(
+    lake: Path,
+    arguments: tuple[str, ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, "train", "--lake", lake, "--out", lake / "out", *arguments) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (lake / "out").exists()
+
+
+def test_an_unknown_format_is_named_with_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "import", tmp_path, "--out", tmp_path / "lake", "--format", "stone-tablet") == 1
+    said = capsys.readouterr().err
+    assert "'stone-tablet'" in said
+    assert "handbook" in said
+
+
+def test_profiles_are_made_once_and_only_when_due(lake: Path) -> None:
+    path = lake / "profiles" / "card" / "part-0.parquet"
+    make_profiles(lake)
+    first = path.stat().st_mtime_ns
+    make_profiles(lake)
+    assert path.stat().st_mtime_ns == first
+
+
+def test_the_time_is_the_day_asked_for_or_the_one_after_the_logs_last(lake: Path) -> None:
+    last = max(folder.name for folder in (lake / "transactions").iterdir()).removeprefix("dt=")
+    assert as_of_or_end("", lake) == moment("day", last) + 86_400_000
+    assert as_of_or_end("2026-03-01", lake) == moment("day", "2026-03-01")
+    with pytest.raises(InvalidSplit):
+        as_of_or_end("2026-03-01T00:00", lake)
+
+
+def test_every_command_has_a_sentence_of_help() -> None:
+    names = {
+        command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
+    }
+    assert names == {"import", "profiles", "dataset", "train"}
+    assert all(command.callback is not None and command.callback.__doc__ for command in app.registered_commands)

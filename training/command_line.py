@@ -1,0 +1,87 @@
+"""What the command lines of training and retraining share: days as text, steps with a bar, figures, failures."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from fraud.errors import TollgateError
+from fraud.windows import DAY
+from training.errors import InvalidSplit
+from training.profiles import last_day, profiles_up_to_date, write_profiles
+from training.progress import progress_bar
+
+
+def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int) -> tuple[Any, dict[str, Any]]:
+    """Return the training set of a span through Feast, and the compiled read plan; makes profiles that are due."""
+    from training.dataset import build_training_set
+    from training.feast_store import compiled_plan, open_lake_store
+
+    make_profiles(lake)
+    with progress_bar("feast: definitions of this lake"):
+        store = open_lake_store(repo, lake)
+        read_plan = compiled_plan(store)
+    with progress_bar("features, point in time") as advance:
+        rows = build_training_set(store, lake, start_ms=start_ms, end_ms=end_ms, as_of_ms=as_of_ms, progress=advance)
+    return rows, read_plan
+
+
+def make_profiles(lake: Path) -> None:
+    """Recompute the profiles of a lake unless they reach to the end of its log."""
+    if profiles_up_to_date(lake):
+        return
+    with progress_bar("profiles") as advance:
+        report = write_profiles(lake, progress=advance)
+    typer.echo(f"profiles made: {report.card_rows:,} card rows, {report.merchant_rows:,} merchant rows", err=True)
+
+
+def as_of_or_end(text: str, lake: Path) -> int:
+    """Return the day asked for, or the day after the last of the lake's log, epoch ms."""
+    return moment("as-of", text) if text else moment("last day", last_day(lake)) + DAY
+
+
+def moment(name: str, text: str) -> int:
+    """Return the midnight (UTC) that a day such as 2026-03-01 begins with, epoch ms.
+
+    Raises
+    ------
+    InvalidSplit
+        The text is no day.
+
+    Examples
+    --------
+    >>> moment("start", "1970-01-02")
+    86400000
+    """
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        raise InvalidSplit(f"{name} {text!r} is not a day such as 2026-03-01") from None
+
+
+def end_with(room: str, error: TollgateError | OSError) -> NoReturn:
+    """Say an expected failure in one sentence and end with code 1."""
+    if isinstance(error, TollgateError):
+        typer.echo(f"{room}: {error} ({error.code})", err=True)
+    else:
+        typer.echo(f"{room}: {error.filename or 'the disk'}: {error.strerror}", err=True)
+    raise SystemExit(1)
+
+
+def wants_only_json(json_file: Path | None) -> bool:
+    """Return whether standard output is for the JSON alone."""
+    return str(json_file) == "-"
+
+
+def write_figures(figures: dict[str, Any], json_file: Path | None) -> None:
+    """Write figures as JSON where they were asked for."""
+    if json_file is None:
+        return
+    text = json.dumps(figures, allow_nan=False)
+    if wants_only_json(json_file):
+        typer.echo(text)
+        return
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(text + "\n", encoding="utf-8")
