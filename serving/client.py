@@ -67,6 +67,12 @@ class HttpEndpoint:
         self._address = host, port
         self._kept = threading.local()
 
+    def close(self) -> None:
+        """Close this thread's connection."""
+        connection = getattr(self._kept, "connection", None)
+        if connection is not None:
+            connection.close()
+
     def ask(self, body: bytes, *, inference_id: str, explain: bool, timeout_s: float) -> Reply:
         """Send one request on this thread's connection."""
         connection = getattr(self._kept, "connection", None)

@@ -1,3 +1,4 @@
+import gc
 import json
 import threading
 import time
@@ -61,9 +62,11 @@ def answering(*steps: Step) -> Iterator[tuple[HttpEndpoint, list[dict[str, str]]
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    endpoint = HttpEndpoint("127.0.0.1", server.server_address[1])
     try:
-        yield HttpEndpoint("127.0.0.1", server.server_address[1]), asked
+        yield endpoint, asked
     finally:
+        endpoint.close()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -110,6 +113,7 @@ def test_a_second_question_is_asked_only_when_hedging_is_on(hedge: float | None,
         assert client.decide(payment(1)).outcome == "approve"
         assert len(asked) == questions
         client.close()
+        gc.collect()  # the threads of hedging are gone, and with them their connections
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
