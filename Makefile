@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench train retrain infra infra-security lock clean
+.PHONY: help setup demo test check bench spike train retrain infra infra-security lock clean
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PY := .venv/bin/python
@@ -54,6 +54,9 @@ TRAIN_WORLD = $(if $(LAKE),,build/train/lake/manifest.json)
 
 build/train/lake/manifest.json: | $(DEMO_STAMP)
 	@$(PY) -m simulation generate --days 80 --transactions-per-day 4000 --seed 7 --force --out build/train/lake
+
+spike: .venv/dev.stamp ## Latency through steps, bursts, a slow and a dead store: table and plot
+	@exec $(PY) -m bench.spike_certificate $(ARGS)
 
 train: $(DEMO_STAMP) $(TRAIN_WORLD) ## Train and evaluate a model (LAKE=DIR, ARGS="--as-of DAY --option ...")
 	@exec $(PY) -m training train --lake $(TRAIN_LAKE) --out build/train $(ARGS)
