@@ -1,101 +1,47 @@
-"""``python -m demo``: the whole loop on one machine, from history to a report."""
+"""``python -m demo``: the whole loop on one machine, from history to a report.
 
-import os
+Nothing heavy is imported before the handlers of Ctrl-C and SIGTERM are in place: an interrupt in the first seconds ends
+as orderly as a later one.
+"""
+
 import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Annotated
+from typing import Final
 
-import typer
-
-from demo.errors import DemoStopped
-from demo.figures import Found, write_summary
-from demo.history import SIZES
-from demo.places import DEFAULT_FOLDER, ROOT, Places, alone, make_places
-from demo.screen import Screen
-from demo.story import Options, play_story
-from fraud.errors import TollgateError
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-HANDBOOK = Path("handbook") / "transactions.parquet"
-
-
-@app.command()
-def demo(
-    data: Annotated[str, typer.Option(help="simulated, or handbook: the public simulated benchmark.")] = "simulated",
-    size: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(SIZES)}.")] = "normal",
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulated world and of every fit.")] = 7,
-    replay_seconds: Annotated[float, typer.Option(min=2, max=3600, help="Seconds the live hour is played in.")] = 25,
-    out: Annotated[
-        Path, typer.Option(help="Folder of everything it makes; an earlier demo's is replaced.")
-    ] = DEFAULT_FOLDER,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave Valkey and the scorer running until Ctrl-C.")] = False,
-) -> None:
-    """Run the whole loop with real processes and end with figures and a report."""
-    if data not in ("simulated", "handbook"):
-        raise DemoStopped(f"--data {data!r} is neither 'simulated' nor 'handbook'")
-    if size not in SIZES:
-        raise DemoStopped(f"--size {size!r} is none of {', '.join(SIZES)}")
-    started = time.perf_counter()
-    screen = Screen()
-    source = Path(os.environ.get("TOLLGATE_DATA", ROOT.parent / "shared" / "data")) / HANDBOOK
-    with ExitStack() as stack:
-        stack.enter_context(alone(out.resolve()))
-        places = make_places(out.resolve())
-        options = Options(data, size, seed, source, replay_seconds)
-        found = play_story(stack, screen, places, options, started=started)
-        show(found, screen, places)
-        if keep:
-            port = os.environ["TOLLGATE_REDIS_PORT"]
-            screen.console.print(f"Valkey listens on 127.0.0.1:{port} (TOLLGATE_REDIS_PORT={port}); Ctrl-C ends it")
-            signal.pause()
-
-
-def show(found: Found, screen: Screen, places: Places) -> None:
-    """Write summary and report; print the table a person reads."""
-    from demo.report import result_table, write_report
-
-    summary = write_summary(found, places.summary)
-    write_report(found, summary, places.report)
-    screen.console.print()
-    screen.console.print(result_table(found, summary))
-    screen.console.print(f"report   {_shown(places.report)}\nfigures  {_shown(places.summary)}")
-
-
-def _shown(path: Path) -> Path:
-    """Return a path as short as it can be shown."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-@contextmanager
-def orderly_end() -> Iterator[None]:
-    """Turn SIGTERM into the same orderly end as Ctrl-C, so that every started process is stopped."""
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    yield
+INTERRUPTED: Final = 130
 
 
 def main() -> None:
     """Run the demo; an expected failure ends with one sentence and code 1, Ctrl-C with code 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with orderly_end():
-            app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        _end("stopped; everything it had started was stopped again", 130)
+        _run()
+    except KeyboardInterrupt:
+        _end("stopped; everything it had started was stopped again", INTERRUPTED)
+
+
+def _run() -> None:
+    import typer
+    from typer.exceptions import TyperException
+
+    from demo.command import app
+    from fraud.errors import TollgateError
+
+    try:
+        if app(standalone_mode=False) == INTERRUPTED:  # so typer answers Ctrl-C
+            raise KeyboardInterrupt
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except TollgateError as error:
         _end(str(error), 1)
     except OSError as error:
         _end(f"{error.filename or 'the disk'}: {error.strerror}", 1)
-    except Exception as error:
-        if error.__class__.__module__.startswith(("typer", "click")):
-            _end(str(getattr(error, "message", error)), 2)
-        raise
+    except TyperException as error:
+        _end(str(error), 2)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _end(sentence: str, code: int) -> None:

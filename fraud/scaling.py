@@ -317,7 +317,7 @@ BURST: Final = StepScaling(
 )
 """For bursts: above 70 % of what an instance can do the fleet grows by half, above 90 % it doubles."""
 
-PAYDAY_MINIMUM: Final = 12
+PAYDAY_MINIMUM: Final = 8
 
 PLAN: Final = ScalingPlan(
     limits=Limits(min_instances=4, max_instances=30),

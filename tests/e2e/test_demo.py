@@ -94,13 +94,22 @@ def test_interrupt_stops_everything_that_was_started(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = demo(out)
     deadline = time.monotonic() + 120
-    while not processes_of(out) and time.monotonic() < deadline:
+    while len(processes_of(out)) < 2 and time.monotonic() < deadline:  # the demo itself, and what it started
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors[-2000:]
     assert errors.strip().splitlines()[-1].startswith("demo: stopped")
     assert processes_of(out) == []
+
+
+def test_interrupt_in_the_first_moment_ends_as_orderly(tmp_path: Path) -> None:
+    process = demo(tmp_path / "run")
+    time.sleep(0.7)  # while it still imports
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors[-2000:]
+    assert "Traceback" not in errors
 
 
 def test_second_demo_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ def test_a_mistyped_registry_is_not_taken_for_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in ("rollback", "history", "status"):
-        assert run(monkeypatch, "retraining", command, "--models", tmp_path / "modles") == 1
+        assert run(monkeypatch, "retraining", command, "--models", tmp_path / "mistyped") == 1
         assert "no such registry" in capsys.readouterr().err
-    assert not (tmp_path / "modles").exists()
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_too_short_a_history_names_the_days_there_are(
