@@ -77,7 +77,7 @@ def ours(keys: dict[Entity, Any], changes: Changes, entities: tuple[Entity, ...]
 
 def polars(keys: dict[Entity, Any], changes: Changes) -> float:
     """Ask Polars for the subset; return the sum of the counts."""
-    import polars as pl  # type: ignore[import-not-found,unused-ignore]  # it may not be installed
+    import polars as pl
 
     frame = pl.DataFrame({"card": keys["card"], "time": changes["time"].copy(), "amount": changes["amount"].copy()})
     frame = frame.with_columns(pl.from_epoch("time", time_unit="ms")).sort("card", "time")
@@ -93,7 +93,7 @@ def polars(keys: dict[Entity, Any], changes: Changes) -> float:
 
 def duckdb(keys: dict[Entity, Any], changes: Changes) -> float:
     """Ask DuckDB for the subset; return the sum of the counts."""
-    import duckdb as engine  # type: ignore[import-not-found,unused-ignore]  # it may not be installed
+    import duckdb as engine
     import pyarrow as pa  # only this way needs it
 
     log = pa.table({"card": keys["card"], "time": changes["time"].copy(), "amount": changes["amount"].copy()})
@@ -109,7 +109,7 @@ def duckdb(keys: dict[Entity, Any], changes: Changes) -> float:
         windows.append(f"{name} AS (PARTITION BY card ORDER BY time {span})")
     query = f"SELECT {', '.join(columns)} FROM log WINDOW {', '.join(windows)}"  # noqa: S608  # all of it is above
     made = base.execute(query).fetchnumpy()
-    return float(sum(made[f"cou_{label}"].sum() for label in SUBSET))
+    return float(sum(np.asarray(made[f"cou_{label}"]).sum() for label in SUBSET))
 
 
 def run_way(way: str, rows: int) -> dict[str, float]:

@@ -4,20 +4,18 @@ Nothing heavy is imported before the handlers of Ctrl-C and SIGTERM are in place
 as orderly as a later one.
 """
 
-import signal
 import sys
-from typing import Final
 
-INTERRUPTED: Final = 130
+from demo.interrupt import INTERRUPTED, end_interrupted, leave_at_once, stop_in_order
 
 
 def main() -> None:
     """Run the demo; an expected failure ends with one sentence and code 1, Ctrl-C with code 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    leave_at_once()
     try:
         _run()
     except KeyboardInterrupt:
-        _end("stopped; everything it had started was stopped again", INTERRUPTED)
+        end_interrupted()
 
 
 def _run() -> None:
@@ -27,6 +25,7 @@ def _run() -> None:
     from demo.command import app
     from fraud.errors import TollgateError
 
+    stop_in_order()
     try:
         if app(standalone_mode=False) == INTERRUPTED:  # so typer answers Ctrl-C
             raise KeyboardInterrupt
@@ -38,10 +37,6 @@ def _run() -> None:
         _end(f"{error.filename or 'the disk'}: {error.strerror}", 1)
     except TyperException as error:
         _end(str(error), 2)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _end(sentence: str, code: int) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from demo.errors import DemoStopped
 from demo.figures import Found, Shown
 from demo.history import Story, handbook, simulated
+from demo.interrupt import stop_if_asked
 from demo.learning import (
     WEEK_MS,
     Compared,
@@ -69,9 +70,11 @@ class Stage:
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Show a step and note what it took."""
+        stop_if_asked()
         since = time.perf_counter()
         with self.screen.step(name) as step:
             yield step
+        stop_if_asked()
         self.clock.mark(name, since)
 
 

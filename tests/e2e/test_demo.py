@@ -105,11 +105,29 @@ def test_interrupt_stops_everything_that_was_started(tmp_path: Path) -> None:
 
 def test_interrupt_in_the_first_moment_ends_as_orderly(tmp_path: Path) -> None:
     process = demo(tmp_path / "run")
-    time.sleep(0.7)  # while it still imports
+    time.sleep(0.7)  # while it still imports, or soon after
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors[-2000:]
     assert "Traceback" not in errors
+
+
+def test_interrupt_that_a_callback_swallows_still_ends_the_demo() -> None:
+    program = """
+import gc, os, signal, weakref
+from demo.interrupt import stop_if_asked, stop_in_order
+class Dies: pass
+stop_in_order()
+thing = Dies()
+held = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+del thing
+print("went on")
+stop_if_asked()
+print("not asked")
+"""
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout == "went on\n"
+    assert told.stderr.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_second_demo_in_the_same_folder_is_refused(tmp_path: Path) -> None:
