@@ -57,6 +57,10 @@ class Settings:
         Longest wait for the online store in one request.
     stale_after_s
         Age at which a batch profile is reported stale.
+    velocity_stale_after_s
+        How long a scored payment may take to appear in its merchant's state before velocity is not trusted any more.
+    lists
+        File or folder of allow and block lists; empty for none.
     write_through
         1: the scorer applies each transaction to the states it has just read, ahead of the stream. Needs a store
         credential that may write; 0 stays read-only.
@@ -81,6 +85,8 @@ class Settings:
     decision_log: str = ""
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)
+    velocity_stale_after_s: int = _bounded(3600, 1, 31_536_000)
+    lists: str = ""
     write_through: int = _bounded(0, 0, 1)
     metrics: str = "prometheus"
 

@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 
 from fraud.features import FEATURE_NAMES
-from fraud.policy import Decision, Outcome, Reason
+from fraud.policy import Decision, Outcome, Override, Reason
+from fraud.tiers import FULL, Tier
 from fraud.transaction import Transaction
 from fraud.velocity import FloatArray
 from serving.logs import Seldom
@@ -57,6 +58,14 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
         Digest of the ordered feature names, so that a vector is never read with other names.
     revisions, times_ms
         What was read: changes behind each entity's state, event time of each view.
+    tier, segment
+        Whose model scored it, whose thresholds it was held to.
+    scored_outcome
+        What the policy alone said; null in a log of before there were overrides, where it is ``outcome``.
+    override
+        What changed it; empty for nothing.
+    propensity
+        Probability with which this transaction was to get this outcome.
     """
 
     schema: int = SCHEMA
@@ -75,6 +84,11 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     transaction: Transaction
     features: str
     vector: bytes
+    tier: Tier = FULL
+    segment: str = ""
+    scored_outcome: Outcome | None = None
+    override: Override = ""
+    propensity: float = 1.0
 
 
 _encoder = msgspec.json.Encoder()
@@ -165,6 +179,11 @@ class DecisionLog:
             transaction=made.transaction,
             features=FEATURES_DIGEST,
             vector=made.vector.astype("<f8", copy=False).tobytes(),
+            tier=decision.tier,
+            segment=decision.segment,
+            scored_outcome=decision.scored_outcome,
+            override=decision.override,
+            propensity=decision.propensity,
         )
         return _encoder.encode(logged) + b"\n"
 

@@ -18,6 +18,13 @@ from serving.metrics import Histogram, Metrics
 
 NAMESPACE: Final = "Tollgate"
 PERIOD_S: Final = 10.0
+_TIERS: Final = {"TierPartial": "partial", "TierNoVelocity": "no_velocity", "TierRequestOnly": "request_only"}
+_OVERRIDES: Final = {
+    "OverrideAllowList": "allow_list",
+    "OverrideBlockList": "block_list",
+    "OverrideDeclineCap": "decline_cap",
+    "OverrideControlGroup": "control_group",
+}
 _STAGES: Final = ("store", "score", "total")
 _SHARES: Final = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
 
@@ -89,12 +96,17 @@ class EmbeddedMetrics:
             "StoreRefusals": metrics.store_refusals.total(),
             "StoreLosses": metrics.store_losses.total(),
             "DecisionsLost": metrics.decisions_lost.total(),
+            "ListsRefused": metrics.lists_refused.total(),
             "Errors": _sum(metrics.requests.values, lambda labels: labels[1].startswith("5")),
             "Degraded": _sum(metrics.decisions.values, lambda labels: labels[3] == "true"),
             "Approve": _sum(metrics.decisions.values, lambda labels: labels[2] == "approve"),
             "Review": _sum(metrics.decisions.values, lambda labels: labels[2] == "review"),
             "Decline": _sum(metrics.decisions.values, lambda labels: labels[2] == "decline"),
         }
+        for name, tier in _TIERS.items():
+            totals[name] = metrics.tiers.values.get((tier,), 0)
+        for name, override in _OVERRIDES.items():
+            totals[name] = metrics.overrides.values.get((override,), 0)
         since = {name: float(total - self._before.get(name, 0)) for name, total in totals.items()}
         self._before = totals
         return since

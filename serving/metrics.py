@@ -107,6 +107,10 @@ class Metrics:
         self.decisions = Counter(
             "tollgate_decisions_total", "Decisions.", ("model_version", "policy_version", "outcome", "degraded")
         )
+        self.tiers = Counter("tollgate_tiers_total", "Decisions by the tier that scored them.", ("tier",))
+        self.overrides = Counter("tollgate_overrides_total", "Outcomes changed after the policy.", ("override",))
+        self.lists_loaded = Counter("tollgate_lists_loaded_total", "Lists put in force.")
+        self.lists_refused = Counter("tollgate_lists_refused_total", "Lists that could not be read.")
         self.missing = Counter("tollgate_missing_views_total", "Feature views that could not be read.", ("view",))
         self.stale = Counter("tollgate_stale_views_total", "Feature views older than allowed.", ("view",))
         self.latency = Histogram(

@@ -20,9 +20,12 @@ from fraud.settings import Settings
 from serving.app import App
 from serving.decisions import DecisionLog
 from serving.embedded import EmbeddedMetrics, write_stdout
+from serving.list_reload import ListReloader
+from serving.lists import Lists
 from serving.logs import note
 from serving.metrics import Gauge, Metrics
 from serving.model import Model, prepare_model
+from serving.overrides import Overrides
 from serving.reload import Reloader
 from serving.scorer import Scorer
 from serving.store import OnlineStore
@@ -105,7 +108,9 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
     store = OnlineStore(settings, metrics)
     log = _start_log(settings, metrics)
     writer = _start_writer(settings, metrics)
-    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer)
+    overrides = Overrides(metrics)
+    lists = _start_lists(settings, metrics, overrides)
+    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer, overrides=overrides)
     embedded = _start_embedded(settings, metrics, scorer)
     app = App(scorer, metrics=metrics, currency=settings.currency)
     metrics.bundles_loaded.add((model.bundle.version,))
@@ -131,7 +136,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
         reloader.close()
     finally:
         await store.close()
-        for closing in (writer, log, embedded):
+        for closing in (lists, writer, log, embedded):
             if closing is not None:
                 closing.close()
     note("scorer_stopped", decisions=metrics.decisions.total(), lost=metrics.decisions_lost.total())
@@ -158,6 +163,18 @@ def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
     except OSError as error:
         raise StartRefused(f"cannot tell written states in {directory} ({error.strerror})") from None
     return writer
+
+
+def _start_lists(settings: Settings, metrics: Metrics, overrides: Overrides) -> ListReloader | None:
+    if not settings.lists:
+        return None
+
+    def take(new: Lists) -> None:
+        overrides.lists = new
+
+    lists = ListReloader(Path(settings.lists), take=take, metrics=metrics)
+    lists.start()
+    return lists
 
 
 def _start_embedded(settings: Settings, metrics: Metrics, scorer: Scorer) -> EmbeddedMetrics | None:

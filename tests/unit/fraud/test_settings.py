@@ -14,6 +14,7 @@ BOUNDED = {
     "BIND_PORT": (1, 65_535),
     "STORE_TIMEOUT_MS": (1, 10_000),
     "STALE_AFTER_S": (1, 31_536_000),
+    "VELOCITY_STALE_AFTER_S": (1, 31_536_000),
     "WRITE_THROUGH": (0, 1),
 }
 
@@ -56,7 +57,7 @@ def test_every_text_setting_is_taken_as_it_stands() -> None:
     }
     found = read_settings({PREFIX + name.upper(): f" {name}=1 " for name in texts})
     assert {name: getattr(found, name) for name in texts} == {name: f" {name}=1 " for name in texts}
-    assert len(texts) == 9
+    assert len(texts) == 10
 
 
 @pytest.mark.parametrize("name", ["TOLLGATE_REDIS_PORTS", "TOLLGATE_redis_port", "TOLLGATE_", "TOLLGATE_REDIS_PASWORD"])

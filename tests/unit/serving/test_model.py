@@ -18,23 +18,23 @@ def test_columns_lead_from_the_feature_vector_to_the_models_own_order() -> None:
     chosen = tuple(reversed(FEATURE_NAMES))[5:60]
     model = prepare_model(bundle_files(features=chosen))
     vector = np.arange(len(FEATURE_NAMES), dtype=np.float64)
-    assert [FEATURE_NAMES[int(value)] for value in model.row(vector)] == list(chosen)
+    assert [FEATURE_NAMES[int(value)] for value in model.full.row(vector)] == list(chosen)
 
 
 def test_a_model_of_all_features_in_order_takes_the_vector_as_it_is() -> None:
     model = prepare_model(bundle_files())
     vector = np.arange(len(FEATURE_NAMES), dtype=np.float64)
-    assert model.columns is None
-    assert model.row(vector) is vector
+    assert model.full.columns is None
+    assert model.full.row(vector) is vector
 
 
 def test_reasons_of_a_partial_model_are_told_under_the_right_names() -> None:
     chosen = tuple(reversed(FEATURE_NAMES))[5:60]
     model = prepare_model(bundle_files(features=chosen))
     vector = np.random.default_rng(3).gamma(1.0, 20.0, len(FEATURE_NAMES))
-    row = model.row(vector)
-    reasons = model.reasons(payment(), vector, row)
-    positive = attributions(model.explainer, row)
+    row = model.full.row(vector)
+    reasons = model.full.reasons(payment(), vector, row)
+    positive = attributions(model.full.explainer, row)
     assert reasons
     assert reasons[0].weight <= positive[positive > 0].sum() + 1e-3
 
