@@ -3,7 +3,7 @@
 import msgspec
 
 from fraud.policy import Decision, Outcome, Override, Reason
-from fraud.tiers import Tier
+from fraud.tiers import FULL, Tier
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -33,9 +33,9 @@ class Answer(msgspec.Struct, frozen=True):
     degraded: bool
     missing: tuple[str, ...]
     stale: tuple[str, ...]
-    tier: Tier
-    segment: str
-    override: Override
+    tier: Tier = FULL
+    segment: str = ""
+    override: Override = ""
 
 
 class Fault(msgspec.Struct, frozen=True):

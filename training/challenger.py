@@ -3,16 +3,20 @@
 The same rows, plan and time give the same bundle, byte for byte. Whether it may serve is not decided here.
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fraud.control_group import ControlGroup
 from fraud.policy import Policy
+from fraud.tiers import Tier
 from fraud.windows import DAY
 from training.bundling import bundle_files, code_digest, data_digest
 from training.dataset import TrainingSet
 from training.errors import InvalidSplit
+from training.fallbacks import FittedFallback, fit_fallbacks, tier_policies
 from training.fit import FittedModel, Rows, choose_policy, fit_model
 from training.transaction_log import Progress
 
@@ -31,6 +35,10 @@ class TrainingPlan:
         Budgets the thresholds keep, see :func:`training.fit.choose_policy`.
     seed
         Of the fit and of the resamples.
+    control_share
+        Share of would-be declines that is let through to learn from; 0 is none.
+    control_amount_minor, control_daily_minor
+        Largest amount let through, and the sum of a day and a process.
 
     Raises
     ------
@@ -45,13 +53,16 @@ class TrainingPlan:
     review_share: float = 0.01
     insult_share: float = 0.001
     seed: int = 0
+    control_share: float = 0.0
+    control_amount_minor: int = 10_000
+    control_daily_minor: int = 100_000
 
     def __post_init__(self) -> None:
         least = {"train_days": 1, "validation_days": 1, "test_days": 1, "label_delay_days": 0, "seed": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise InvalidSplit(f"{name} {getattr(self, name)} is not at least {bound}")
-        for name in ("review_share", "insult_share"):
+        for name in ("review_share", "insult_share", "control_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InvalidSplit(f"{name} {getattr(self, name)} is not in [0, 1]")
 
@@ -77,11 +88,12 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Challenger:
-    """A fitted model with its thresholds and the files of its bundle."""
+    """A fitted model with its thresholds, the models of the tiers below it, and the files of their bundle."""
 
     model: FittedModel
     policy: Policy
     files: Mapping[str, bytes]
+    fallbacks: Mapping[Tier, FittedFallback]
 
 
 def fit_challenger(
@@ -114,15 +126,22 @@ def fit_challenger(
     start, validation_from, test_from, _ = plan.edges(as_of_ms)
     train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
     model = fit_model(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed, progress=progress)
-    policy = choose_policy(
+    fallbacks = fit_fallbacks(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed)
+    thresholds = choose_policy(
         model.scores(rows.matrix[validation]),
         rows.is_fraud[validation],
         version=f"budget-{plan.review_share:g}-{plan.insult_share:g}",
         review_share=plan.review_share,
         insult_share=plan.insult_share,
     )
+    data_sha256 = data_digest(rows, slice(train.start, validation.stop))
+    policy = replace(
+        thresholds,
+        tiers=tier_policies(fallbacks, review_share=plan.review_share, insult_share=plan.insult_share),
+        control_group=_control_group(plan, data_sha256),
+    )
     provenance = {
-        "data_sha256": data_digest(rows, slice(train.start, validation.stop)),
+        "data_sha256": data_sha256,
         "code_sha256": code_digest(root),
         "train_from_ms": start,
         "train_to_ms": validation_from,
@@ -131,7 +150,16 @@ def fit_challenger(
         "seed": plan.seed,
         "trees": model.trees,
     }
-    return Challenger(model, policy, bundle_files(model, policy, read_plan, rows.matrix[train], provenance))
+    files = bundle_files(model, policy, read_plan, rows.matrix[train], provenance, fallbacks)
+    return Challenger(model, policy, files, fallbacks)
+
+
+def _control_group(plan: TrainingPlan, data_sha256: str) -> ControlGroup:
+    """Return the plan's control group; its salt follows from the data, so that equal trainings stay equal."""
+    if not plan.control_share:
+        return ControlGroup()
+    salt = hashlib.sha256(f"control group {data_sha256} {plan.seed}".encode()).hexdigest()[:32]
+    return ControlGroup(plan.control_share, salt, plan.control_amount_minor, plan.control_daily_minor)
 
 
 def rows_of(rows: TrainingSet, taken: slice) -> Rows:
