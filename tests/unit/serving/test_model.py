@@ -1,16 +1,13 @@
-import hashlib
-
 import msgspec
 import numpy as np
 import pytest
 
-from fraud.bundle import MANIFEST
 from fraud.errors import CorruptBundle
 from fraud.features import FEATURE_NAMES
 from fraud.shap import attributions
 from serving.model import prepare_model
 from stores.plan import plan_data
-from tests.support.bundles import bundle_files, read_plan
+from tests.support.bundles import bundle_files, read_plan, resealed
 from tests.support.scorers import payment
 
 
@@ -51,7 +48,7 @@ def test_a_plan_that_reads_too_little_is_refused(entity: str) -> None:
     plan = read_plan()
     short = msgspec.structs.replace(plan, entities=tuple(e for e in plan.entities if e.entity != entity))
     with pytest.raises(CorruptBundle, match=entity):
-        prepare_model(repacked(files, plan_data(short)))
+        prepare_model(resealed(files, plan=msgspec.json.encode(plan_data(short))))
 
 
 def test_a_plan_without_a_needed_feature_is_refused_by_name() -> None:
@@ -60,13 +57,4 @@ def test_a_plan_without_a_needed_feature_is_refused_by_name() -> None:
     poor = msgspec.structs.replace(card, fields=tuple(f for f in card.fields if f.feature != "card_age_days"))
     short = msgspec.structs.replace(plan, entities=(poor, *plan.entities[1:]))
     with pytest.raises(CorruptBundle, match="card_age_days"):
-        prepare_model(repacked(bundle_files(), plan_data(short)))
-
-
-def repacked(files: "dict[str, bytes]", plan: dict[str, object]) -> dict[str, bytes]:
-    """Return the bundle with another plan and a manifest that vouches for it."""
-
-    changed = {**files, "plan.json": msgspec.json.encode(plan)}
-    manifest = msgspec.json.decode(files[MANIFEST])
-    manifest["sha256"]["plan.json"] = hashlib.sha256(changed["plan.json"]).hexdigest()
-    return {**changed, MANIFEST: msgspec.json.encode(manifest)}
+        prepare_model(resealed(bundle_files(), plan=msgspec.json.encode(plan_data(short))))
