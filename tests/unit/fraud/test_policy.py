@@ -88,7 +88,7 @@ bands = st.tuples(st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min
 becomes = st.sampled_from(
     [{}, {"decline": "review"}, {"approve": "review"}, {"review": "approve"}, {"review": "decline"}]
 )
-tier_policies = st.tuples(bands, becomes).map(lambda drawn: TierPolicy(drawn[0][0], drawn[0][1], drawn[1]))
+tier_policies = st.builds(lambda band, chosen: TierPolicy(band[0], band[1], chosen), bands, becomes)
 payments = st.builds(
     payment,
     channel=st.sampled_from(CHANNELS),
