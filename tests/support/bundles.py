@@ -124,6 +124,12 @@ def with_policy(files: Mapping[str, bytes], policy: Policy) -> dict[str, bytes]:
     return resealed(files, policy=msgspec.json.encode(policy))
 
 
-def write_test_bundle(directory: Path, seed: int = 1, review_at: float = 0.5, decline_at: float = 0.55) -> Path:
+def write_test_bundle(
+    directory: Path,
+    seed: int = 1,
+    review_at: float = 0.5,
+    decline_at: float = 0.55,
+    tiers: tuple[Tier, ...] = (),
+) -> Path:
     """Write a bundle into a new directory."""
-    return write_bundle(bundle_files(seed, review_at=review_at, decline_at=decline_at), directory)
+    return write_bundle(bundle_files(seed, review_at=review_at, decline_at=decline_at, tiers=tiers), directory)
