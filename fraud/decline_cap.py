@@ -46,7 +46,7 @@ class DeclineCap:
 
     share: float = 0.2
     times: float = 20.0
-    window_s: float = 300.0
+    window_s: float = 120.0
     least_decisions: int = 200
     least_declines: int = 40
     pause_s: float = 60.0

@@ -23,6 +23,7 @@ from training.command_line import (
     wants_only_json,
     write_figures,
 )
+from training.policy_rules import PolicyRules, read_rules
 from training.progress import progress_bar, progress_bars
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -48,6 +49,7 @@ def week(
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
+    policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
     json_file: JsonFile = None,
@@ -55,7 +57,7 @@ def week(
     """Run one iteration: train a challenger, judge it against the champion, promote or refuse it."""
     plan = WeekPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed,
+        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy),
     )  # fmt: skip
     report = _run(lake, models, repo, plan, as_of_or_end(as_of, lake))
     code = PROMOTED if report.promoted else REFUSED

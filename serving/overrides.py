@@ -15,6 +15,11 @@ from serving.lists import NOTHING, Lists
 from serving.logs import note, warn
 from serving.metrics import Gauge, Metrics
 
+_EVENTS: Final[dict[CapState, str]] = {
+    "open": "decline_cap_opened",
+    "half_open": "decline_cap_half_opened",
+    "closed": "decline_cap_closed",
+}
 _STATES: Final[dict[CapState, float]] = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
@@ -75,9 +80,7 @@ class Overrides:
         stands = breaker.admits(policy.decline_cap, decline=decline, now_s=now_s)
         if breaker.state != before:
             tell = warn if breaker.state == "open" else note
-            tell(
-                f"decline_cap_{'opened' if breaker.state == 'open' else breaker.state}", usual=round(breaker.history, 5)
-            )
+            tell(_EVENTS[breaker.state], usual=round(breaker.history, 5))
         return stands
 
     def _drawn(self, transaction: Transaction, policy: Policy, day: int) -> Settled:

@@ -17,6 +17,7 @@ from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import as_of_or_end, end_with, gather, moment, wants_only_json, write_figures
 from training.errors import InvalidSplit
 from training.importing import FORMATS, import_transactions
+from training.policy_rules import PolicyRules, read_rules
 from training.profiles import write_profiles
 from training.progress import progress_bar
 
@@ -86,6 +87,7 @@ def train(
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
+    policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     judge_by: Annotated[str, typer.Option(help="labels, or truth where simulated data has it.")] = "labels",
     repo: Repo = ROOT / "feature_repo",
@@ -99,7 +101,7 @@ def train(
         raise InvalidSplit(f"--judge-by {judge_by!r} is none of {', '.join(JUDGES)}")
     plan = TrainingPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed,
+        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy),
     )  # fmt: skip
     as_of_ms = as_of_or_end(as_of, lake)
     start, _, _, end = plan.edges(as_of_ms)

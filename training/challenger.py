@@ -3,13 +3,11 @@
 The same rows, plan and time give the same bundle, byte for byte. Whether it may serve is not decided here.
 """
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fraud.control_group import ControlGroup
 from fraud.policy import Policy
 from fraud.tiers import Tier
 from fraud.windows import DAY
@@ -18,6 +16,7 @@ from training.dataset import TrainingSet
 from training.errors import InvalidSplit
 from training.fallbacks import FittedFallback, fit_fallbacks, tier_policies
 from training.fit import FittedModel, Rows, choose_policy, fit_model
+from training.policy_rules import PolicyRules
 from training.transaction_log import Progress
 
 
@@ -35,10 +34,8 @@ class TrainingPlan:
         Budgets the thresholds keep, see :func:`training.fit.choose_policy`.
     seed
         Of the fit and of the resamples.
-    control_share
-        Share of would-be declines that is let through to learn from; 0 is none.
-    control_amount_minor, control_daily_minor
-        Largest amount let through, and the sum of a day and a process.
+    rules
+        What stands around the thresholds.
 
     Raises
     ------
@@ -53,16 +50,14 @@ class TrainingPlan:
     review_share: float = 0.01
     insult_share: float = 0.001
     seed: int = 0
-    control_share: float = 0.0
-    control_amount_minor: int = 10_000
-    control_daily_minor: int = 100_000
+    rules: PolicyRules = field(default_factory=PolicyRules)
 
     def __post_init__(self) -> None:
         least = {"train_days": 1, "validation_days": 1, "test_days": 1, "label_delay_days": 0, "seed": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise InvalidSplit(f"{name} {getattr(self, name)} is not at least {bound}")
-        for name in ("review_share", "insult_share", "control_share"):
+        for name in ("review_share", "insult_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InvalidSplit(f"{name} {getattr(self, name)} is not in [0, 1]")
 
@@ -135,11 +130,8 @@ def fit_challenger(
         insult_share=plan.insult_share,
     )
     data_sha256 = data_digest(rows, slice(train.start, validation.stop))
-    policy = replace(
-        thresholds,
-        tiers=tier_policies(fallbacks, review_share=plan.review_share, insult_share=plan.insult_share),
-        control_group=_control_group(plan, data_sha256),
-    )
+    tiers = tier_policies(fallbacks, review_share=plan.review_share, insult_share=plan.insult_share)
+    policy = plan.rules.applied(thresholds, tiers, salt=f"{data_sha256} {plan.seed}")
     provenance = {
         "data_sha256": data_sha256,
         "code_sha256": code_digest(root),
@@ -152,14 +144,6 @@ def fit_challenger(
     }
     files = bundle_files(model, policy, read_plan, rows.matrix[train], provenance, fallbacks)
     return Challenger(model, policy, files, fallbacks)
-
-
-def _control_group(plan: TrainingPlan, data_sha256: str) -> ControlGroup:
-    """Return the plan's control group; its salt follows from the data, so that equal trainings stay equal."""
-    if not plan.control_share:
-        return ControlGroup()
-    salt = hashlib.sha256(f"control group {data_sha256} {plan.seed}".encode()).hexdigest()[:32]
-    return ControlGroup(plan.control_share, salt, plan.control_amount_minor, plan.control_daily_minor)
 
 
 def rows_of(rows: TrainingSet, taken: slice) -> Rows:

@@ -15,16 +15,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fraud.policy import Outcome, TierPolicy
+from fraud.policy import TierPolicy
 from fraud.tiers import FALLBACKS, Tier, owner, tier_features
 from fraud.windows import ENTITIES, Entity
 from training.fit import FittedModel, Float32Array, FloatArray, Recipe, Rows, choose_policy, fit_model
 
 FALLBACK_RECIPE: Final = Recipe(trees=80, depth=6, learning_rate=0.2, early_stopping=15)
 """A third of the full model's trees: it serves minutes a year and is fitted every week."""
-
-BECOMES: Final[dict[Tier, dict[Outcome, Outcome]]] = {"request_only": {"decline": "review"}}
-"""From nothing but the payment itself nobody is declined: people look at what would have been."""
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -111,5 +108,5 @@ def tier_policies(
         chosen = choose_policy(
             held.scores, held.is_fraud, version=tier, review_share=review_share, insult_share=insult_share
         )
-        policies[tier] = TierPolicy(chosen.review_at, chosen.decline_at, BECOMES.get(tier, {}))
+        policies[tier] = TierPolicy(chosen.review_at, chosen.decline_at)
     return policies
