@@ -86,8 +86,8 @@ class DeclineBreaker:
         self._decisions = [0] * BUCKETS
         self._declines = [0] * BUCKETS
         self._window_s = 0.0
-        self._width_s = 1.0
-        self._bucket = 0
+        self._bucket = self._place = 0
+        self._ends_s = 0.0
         self._since_s = 0.0
         self._probes = 0
         self._held_decisions = 0.0
@@ -110,9 +110,9 @@ class DeclineBreaker:
         now_s
             Seconds of a clock that does not go back; a reading that does is taken as the latest one.
         """
-        if int(now_s / self._width_s) != self._bucket or cap.window_s != self._window_s:
+        if now_s >= self._ends_s or cap.window_s != self._window_s:
             self._turn(cap, now_s)
-        place = self._bucket % BUCKETS
+        place = self._place
         self._decisions[place] += 1
         if decline:
             self._declines[place] += 1
@@ -148,8 +148,9 @@ class DeclineBreaker:
         """Leave the buckets that are too old behind; those of a closed breaker become history."""
         width = cap.window_s / BUCKETS
         if cap.window_s != self._window_s:
-            self._window_s, self._width_s, self._bucket = cap.window_s, width, int(now_s / width)
+            self._window_s = cap.window_s
             self._decisions[:] = self._declines[:] = [0] * BUCKETS
+            self._begin(int(now_s / width), width)
             return
         newest = max(self._bucket, int(now_s / width))
         for bucket in range(max(self._bucket + 1, newest - BUCKETS + 1), newest + 1):
@@ -159,4 +160,8 @@ class DeclineBreaker:
                 self._held_decisions = self._held_decisions * kept + self._decisions[place]
                 self._held_declines = self._held_declines * kept + self._declines[place]
             self._decisions[place] = self._declines[place] = 0
-        self._bucket = newest
+        self._begin(newest, width)
+
+    def _begin(self, bucket: int, width_s: float) -> None:
+        self._bucket, self._place = bucket, bucket % BUCKETS
+        self._ends_s = (bucket + 1) * width_s

@@ -64,13 +64,14 @@ class Overrides:
         now_ms
             Time of the decision, epoch ms.
         """
-        listed = self.lists.find(transaction, now_ms)
-        if listed is not None:
-            return _BLOCKED if listed.list == "block" else _ALLOWED
-        stands = self._stands(policy, now_s, decline=scored == "decline")
+        if self.lists.size:
+            listed = self.lists.find(transaction, now_ms)
+            if listed is not None:
+                return _BLOCKED if listed.list == "block" else _ALLOWED
         if scored != "decline":
+            self._stands(policy, now_s, decline=False)
             return _AS_SCORED[scored]
-        if not stands:
+        if not self._stands(policy, now_s, decline=True):
             return _CAPPED
         return self._drawn(transaction, policy, now_ms // DAY) if policy.control_group.share else _AS_SCORED[scored]
 
