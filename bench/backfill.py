@@ -1,12 +1,12 @@
 """Every declared window at every transaction of a long log: rows a second and peak memory, against two data engines.
 
-The log is made up: cards, devices and addresses with unequal activity and busy merchants over 90 days. Ours fills all the windows
-of all three kinds of entity (``fraud.history``), as a stored state would answer. Polars (``rolling``) and DuckDB
-(range windows) are asked for the part they can express without a program of their own: count, sum, mean and largest
-amount per card over 1 hour, 24 hours, 7 and 30 days, before each transaction; distinct counts, the newest-256 bound,
-amounts against the month's mean, distances and tiles are beyond them. "Ours, cards" is every window of a card, those
-four times four among them. Each way runs in a process of its own, on one thread; an engine that is not installed is
-left out, and said so.
+The log is made up: cards, devices and addresses with unequal activity and busy merchants over 90 days. Ours fills all
+the windows of all four kinds of entity (``fraud.history``), as a stored state would answer. Polars (``rolling``) and
+DuckDB (range windows) are asked for the part they can express without a program of their own: count, sum, mean and
+largest amount per card over 1 hour, 24 hours, 7 and 30 days, before each transaction; distinct counts, the newest-256
+bound, amounts against the month's mean, distances and tiles are beyond them. "Ours, cards" is every window of a card,
+those four times four among them. Each way runs in a process of its own, on one thread; an engine that is not installed
+is left out, and said so.
 """
 
 import importlib.util
