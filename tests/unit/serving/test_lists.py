@@ -55,7 +55,7 @@ def test_lists_decide_as_reading_every_entry_would(held: list[ListEntry], now_ms
 
 def test_a_transaction_without_device_and_address_matches_no_entry_of_them() -> None:
     lists = make_lists([entry(entity="device", key="d1"), entry(entity="ip", key="i1")])
-    assert lists.find(payment(1, device_id=None), NOW) is None
+    assert lists.find(payment(1, device_id=None, ip=None), NOW) is None
     assert lists.find(payment(1), NOW) is not None
 
 
