@@ -12,6 +12,7 @@ from infra.alarms import NAMESPACE, SCORER_EVENTS
 from infra.blueprint import INTERFACES_EXCUSED, Blueprint, allow, arn, document, key_use, name, vpc_access
 from infra.dashboard import add_dashboard
 from infra.data import tables
+from infra.stream import store_password
 from infra.watching import add_alarms, add_metric_filters
 
 ENDPOINT: Final = "scorer"
@@ -53,6 +54,7 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
         allow("Decisions", ["s3:PutObject"], [Sub("${Bucket}/decisions/*", Bucket=bucket)]),
         key_use(key, write=True),
         allow("OnlineStore", ["dynamodb:BatchGetItem"], tables()),
+        store_password(blueprint),
         *image_pull(blueprint.take("data", "inference-images-arn")),
         allow(
             "Log",

@@ -23,10 +23,11 @@ from serving.embedded import EmbeddedMetrics, write_stdout
 from serving.logs import note
 from serving.metrics import Gauge, Metrics
 from serving.model import Model, prepare_model
+from serving.opening import open_store
 from serving.reload import Reloader
 from serving.scorer import Scorer
-from serving.store import OnlineStore
 from serving.writing import WriteThrough
+from stores.access import redis_access
 from stores.bundle_files import read_bundle
 
 DRAIN_S: Final = 25
@@ -64,6 +65,8 @@ def serve(settings: Settings) -> None:
         The address is taken, or the decision log cannot be written.
     CorruptBundle
         There is no bundle, or not a good one.
+    InvalidSetting, SecretUnreadable, NoCredentials
+        A certificate or password that the settings name cannot be read.
     """
     begun = time.perf_counter()
     with bind(settings.bind_host, settings.bind_port) as listener:
@@ -102,7 +105,7 @@ def _taken(host: str, port: int, error: OSError) -> StartRefused:
 
 async def _serve(settings: Settings, model: Model, listener: socket.socket, begun: float) -> None:
     metrics = Metrics()
-    store = OnlineStore(settings, metrics)
+    store = open_store(settings, metrics)
     log = _start_log(settings, metrics)
     writer = _start_writer(settings, metrics)
     scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer)
@@ -152,7 +155,7 @@ def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
     if not settings.write_through:
         return None
     directory = Path(settings.decision_log).parent / "written" if settings.decision_log else None
-    writer = WriteThrough(settings, metrics=metrics, directory=directory)
+    writer = WriteThrough(redis_access(settings), project=settings.project, metrics=metrics, directory=directory)
     try:
         writer.start()
     except OSError as error:

@@ -245,7 +245,9 @@ def test_models_are_rolled_out_scaled_and_rolled_back(aws: str, approve: Any, ho
         "ModelName"
     ]
     environment = sagemaker.describe_model(ModelName=model)["PrimaryContainer"]["Environment"]
-    assert environment["TOLLGATE_REDIS_PASSWORD"] == "password"
+    assert "tollgate-prod-online-store" in environment["TOLLGATE_REDIS_PASSWORD_SECRET"]
+    assert environment["TOLLGATE_REDIS_TLS"] == "true"
+    assert not any("password" in value for value in environment.values())
     back = run(aws, "rollback", "prod", "--json")
     assert (back["config"], back["previous"]) == (first["config"], second["config"])
     assert run(aws, "status", "prod", "--json")["endpoint"]["config"] == first["config"]

@@ -14,6 +14,7 @@ from fraud.states import unpack_ring
 from fraud.transaction import Transaction
 from fraud.velocity import transaction_change, update
 from fraud.windows import ENTITIES, Entity
+from stores.access import Access
 from stores.guards import state_fields, state_view
 from stores.layout import decode_value, encode_value, entity_key
 from tests.support.bundles import PROJECT, write_test_bundle
@@ -118,7 +119,6 @@ def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client:
 
 def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: Store) -> None:
     from fraud.features import NO_PROFILES
-    from fraud.settings import Settings
     from serving.metrics import Metrics
     from serving.online import Online
     from serving.writing import WriteThrough
@@ -135,7 +135,7 @@ def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: S
     pipe.execute_command("HSET", name, *fields)
     pipe.execute()
     metrics = Metrics()
-    writer = WriteThrough(Settings(redis_port=port_of(client)), metrics=metrics, directory=None)
+    writer = WriteThrough(Access("127.0.0.1", port_of(client)), project=PROJECT, metrics=metrics, directory=None)
     writer.start()
     writer.offer(paid, online)
     writer.close()
