@@ -60,8 +60,10 @@ class Settings:
         Where the scorer listens.
     model_dir
         Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
-    decision_log
-        Directory of the decision log; empty for none.
+    decision_log, decision_log_mb
+        Directory of the decision log, empty for none; most of it kept there, in MB, the oldest files go first.
+    decision_stream
+        Firehose delivery stream that takes every decision; empty for none.
     store_timeout_ms
         Longest wait for the online store in one request.
     stale_after_s
@@ -94,6 +96,8 @@ class Settings:
     bind_port: int = _bounded(8080, 1, 65535)
     model_dir: str = "/opt/ml/model"
     decision_log: str = ""
+    decision_log_mb: int = _bounded(10_240, 128, 10_485_760)
+    decision_stream: str = ""
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)
     write_through: int = _bounded(0, 0, 1)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -19,6 +20,8 @@ from fraud.errors import TollgateError
 from fraud.settings import Settings
 from serving.app import App
 from serving.decisions import DecisionLog
+from serving.delivery import TIMEOUT_S as DELIVERY_TIMEOUT_S
+from serving.delivery import Delivery
 from serving.embedded import EmbeddedMetrics, write_stdout
 from serving.logs import note
 from serving.metrics import Gauge, Metrics
@@ -28,6 +31,7 @@ from serving.reload import Reloader
 from serving.scorer import Scorer
 from serving.writing import WriteThrough
 from stores.access import redis_access
+from stores.aws_call import AwsCalls
 from stores.bundle_files import read_bundle
 
 DRAIN_S: Final = 25
@@ -141,14 +145,25 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
 
 
 def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
-    if not settings.decision_log:
+    if not (settings.decision_log or settings.decision_stream):
         return None
-    log = DecisionLog(Path(settings.decision_log), metrics=metrics)
+    directory = Path(settings.decision_log) if settings.decision_log else None
+    most_bytes = settings.decision_log_mb << 20
+    log = DecisionLog(directory, metrics=metrics, delivery=_open_delivery(settings, metrics), most_bytes=most_bytes)
     try:
         log.start()
     except OSError as error:
         raise StartRefused(f"cannot write the decision log in {settings.decision_log} ({error.strerror})") from None
     return log
+
+
+def _open_delivery(settings: Settings, metrics: Metrics) -> Delivery | None:
+    if not settings.decision_stream:
+        return None
+    calls = AwsCalls(
+        "firehose", settings.region, settings.aws_endpoint, environ=os.environ, timeout_s=DELIVERY_TIMEOUT_S
+    )
+    return Delivery(calls, settings.decision_stream, metrics=metrics)
 
 
 def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:

@@ -104,6 +104,7 @@ class Renewed:
     def __init__(self, find: Callable[[], Credentials], clock: Callable[[], float] = time.time) -> None:
         self._find = find
         self._clock = clock
+        self._next_try = 0.0
         self.current: Credentials | None = None
 
     def renew(self) -> float | None:
@@ -124,3 +125,26 @@ class Renewed:
         if self.current.expires_at_s is None:
             return None
         return max(RETRY_S, self.current.expires_at_s - REFRESH_S - self._clock())
+
+    def get(self) -> Credentials:
+        """Return credentials that are good now, renewed when that is due; for callers that may wait.
+
+        Raises
+        ------
+        NoCredentials
+            There are none, and none came.
+        """
+        now = self._clock()
+        due = self.current is None or (
+            self.current.expires_at_s is not None and self.current.expires_at_s - REFRESH_S <= now
+        )
+        if due and now >= self._next_try:
+            self._next_try = now + RETRY_S
+            try:
+                self.current = self._find()
+            except NoCredentials:
+                if self.current is None:
+                    raise
+        if self.current is None:
+            raise NoCredentials("there were no AWS credentials a moment ago")
+        return self.current

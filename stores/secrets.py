@@ -1,23 +1,21 @@
 """One secret out of AWS Secrets Manager, at the start of a process, with neither boto3 nor a wait without bound."""
 
-import http.client
 import time
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from fraud.errors import TollgateError
+from fraud.errors import StoreUnavailable, TollgateError
 from fraud.settings import Secret
-from stores.credentials import find_credentials
-from stores.signing import Signer, service_host
+from stores.aws_call import AwsCalls
 
 TARGET: Final = "secretsmanager.GetSecretValue"
-CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 TIMEOUT_S: Final = 5.0
 ATTEMPTS: Final = 3
 PAUSE_S: Final = 0.2
+_OK: Final = 200
+_THEIRS: Final = 500
 
 
 class SecretUnreadable(TollgateError):
@@ -50,30 +48,22 @@ def read_secret(arn: str, *, region: str, endpoint: str, environ: Mapping[str, s
     NoCredentials
         This process has none.
     """
-    parts = urlsplit(endpoint or f"https://{service_host('secretsmanager', region)}")
-    signer = Signer("secretsmanager", region, parts.netloc)
-    credentials = find_credentials(environ)
-    body = msgspec.json.encode({"SecretId": arn})
-    failure = ""
+    service = AwsCalls("secretsmanager", region, endpoint, environ=environ, timeout_s=TIMEOUT_S)
+    body, failure = msgspec.json.encode({"SecretId": arn}), ""
     for attempt in range(ATTEMPTS):
-        headers = signer.headers(credentials, body, target=TARGET, content_type=CONTENT_TYPE, now_s=time.time())
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        time.sleep(PAUSE_S * attempt)
         try:
-            connection.request("POST", "/", body, headers)
-            answer = connection.getresponse()
-            data = answer.read()
-            if answer.status == http.client.OK:
+            status, data = service.post(TARGET, body)
+            if status == _OK:
                 return Secret(msgspec.json.decode(data, type=_Answer).SecretString)
-            failure = f"the service answered {answer.status}"
-            if answer.status < http.client.INTERNAL_SERVER_ERROR:
+            failure = f"the service answered {status}"
+            if status < _THEIRS:
                 break
-        except (OSError, http.client.HTTPException) as error:
-            failure = f"the service did not answer: {type(error).__name__}"
+        except StoreUnavailable as error:
+            failure = str(error)
         except msgspec.DecodeError:
             failure = "it holds no text"
             break
         finally:
-            connection.close()
-        time.sleep(PAUSE_S * 2**attempt)
+            service.close()
     raise SecretUnreadable(f"secret {arn} cannot be read ({failure}); is it there, and may this role read it?")

@@ -12,6 +12,7 @@ EXAMPLE = Path(__file__).parents[3] / ".env.example"
 BOUNDED = {
     "REDIS_PORT": (1, 65_535),
     "BIND_PORT": (1, 65_535),
+    "DECISION_LOG_MB": (128, 10_485_760),
     "STORE_TIMEOUT_MS": (1, 10_000),
     "STALE_AFTER_S": (1, 31_536_000),
     "WRITE_THROUGH": (0, 1),
@@ -59,7 +60,7 @@ def test_every_text_setting_is_taken_as_it_stands() -> None:
     secure = {"TOLLGATE_REDIS_TLS": "true", "TOLLGATE_REDIS_PASSWORD": " p "}
     found = read_settings({**secure, "TOLLGATE_REDIS_CA_FILE": " c ", "TOLLGATE_REDIS_USERNAME": " u "})
     assert (found.redis_ca_file, found.redis_username, found.redis_password) == (" c ", " u ", Secret(" p "))
-    assert len(texts) == 13
+    assert len(texts) == 14
 
 
 @pytest.mark.parametrize("text", ["", "1", "True", "yes", "false "])
