@@ -46,6 +46,8 @@ class Place:
         For the container's settings.
     store_kind, store_host, store_secret
         The online store; the ARN of its password, which the container reads with its own role at its start.
+    decisions
+        Delivery stream that takes every decision.
     """
 
     role: str
@@ -58,6 +60,7 @@ class Place:
     store_kind: str
     store_host: str
     store_secret: str
+    decisions: str
 
     def settings(self) -> dict[str, str]:
         """Return the container's settings."""
@@ -67,6 +70,7 @@ class Place:
             PREFIX + "CURRENCY": self.currency,
             PREFIX + "REGION": self.region,
             PREFIX + "BUCKET": self.bucket,
+            PREFIX + "DECISION_STREAM": self.decisions,
             PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
         }
 

@@ -9,6 +9,7 @@ from botocore.config import Config
 
 from infra.alarms import VARIANT, rollout_guards
 from infra.autoscaling import Scaling
+from infra.decisions import STREAM
 from infra.deployer import Deployer
 from infra.endpoint import Place
 from infra.environment import Environment
@@ -96,6 +97,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
         store_kind=environment.data.store,
         store_host=given["data/store-host"],
         store_secret=given["data/store-password-arn"],
+        decisions=plain_name(environment.name, STREAM),
     )
     endpoint = plain_name(environment.name, "scorer")
     cloudwatch = client("cloudwatch")

@@ -1,4 +1,4 @@
-"""The container's entry point: ``serve``, as SageMaker starts it, and ``rescore`` for the decision log.
+"""The container's entry point: ``serve``, as SageMaker starts it; ``rescore`` for the log, ``sign`` for bundles.
 
 It uses the standard library's argument parser: the container carries no command-line library.
 """
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process; an error is one sentence on stderr and status 1."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _rescore(options) if options.command == "rescore" else _serve()
+        status = {"rescore": _rescore, "sign": _sign}.get(options.command, _serve)(options)
     except TollgateError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         status = 1
@@ -38,10 +38,22 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--review-at", type=float, help="count outcomes under this threshold instead")
     again.add_argument("--decline-at", type=float, help="count outcomes under this threshold instead")
     again.add_argument("--json", action="store_true", help="write the result as JSON")
+    sign = commands.add_parser("sign", help="sign a bundle, for scorers that serve signed ones only")
+    sign.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
+    sign.add_argument("--key-file", required=True, metavar="FILE", help="the key, 32 bytes or more")
     return parser
 
 
-def _serve() -> int:
+def _sign(options: argparse.Namespace) -> int:
+    from stores.bundle_signature import read_key, sign_bundle
+
+    key = read_key(options.key_file)
+    if key is not None:
+        sys.stdout.write(f"{sign_bundle(options.model, key)}\n")
+    return 0 if key is not None else 1
+
+
+def _serve(_options: argparse.Namespace) -> int:
     from serving.logs import start_logging
     from serving.server import serve
 

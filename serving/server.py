@@ -32,7 +32,7 @@ from serving.scorer import Scorer
 from serving.writing import WriteThrough
 from stores.access import redis_access
 from stores.aws_call import AwsCalls
-from stores.bundle_files import read_bundle
+from stores.bundle_signature import read_key, read_signed_bundle
 
 DRAIN_S: Final = 25
 """SageMaker kills 30 s after SIGTERM."""
@@ -73,13 +73,14 @@ def serve(settings: Settings) -> None:
         A certificate or password that the settings name cannot be read.
     """
     begun = time.perf_counter()
+    key = read_key(settings.bundle_key_file)
     with bind(settings.bind_host, settings.bind_port) as listener:
-        model = prepare_model(read_bundle(Path(settings.model_dir)))
+        model = prepare_model(read_signed_bundle(Path(settings.model_dir), key))
         note("bundle_loaded", version=model.bundle.version, features=len(model.bundle.features))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()
-        uvloop.run(_serve(settings, model, listener, begun))
+        uvloop.run(_serve(settings, model, listener, key=key, begun=begun))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -107,7 +108,7 @@ def _taken(host: str, port: int, error: OSError) -> StartRefused:
     )
 
 
-async def _serve(settings: Settings, model: Model, listener: socket.socket, begun: float) -> None:
+async def _serve(settings: Settings, model: Model, listener: socket.socket, *, key: bytes | None, begun: float) -> None:
     metrics = Metrics()
     store = open_store(settings, metrics)
     log = _start_log(settings, metrics)
@@ -124,7 +125,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
     def take(new: Model) -> None:
         scorer.model = new
 
-    reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics)
+    reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics, key=key)
     server = _Server(_config(app))
     try:
         await store.start()

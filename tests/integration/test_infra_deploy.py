@@ -169,6 +169,7 @@ def test_roles_may_be_taken_by_one_service_each(aws: str, deployed: dict[str, An
     assert services == {
         "tollgate-prod-flow-logs": "vpc-flow-logs.amazonaws.com",
         "tollgate-prod-stream": "lambda.amazonaws.com",
+        "tollgate-prod-delivery": "firehose.amazonaws.com",
         "tollgate-prod-scorer": "sagemaker.amazonaws.com",
         "tollgate-prod-jobs": "sagemaker.amazonaws.com",
         "tollgate-prod-pipeline": "sagemaker.amazonaws.com",
