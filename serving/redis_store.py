@@ -30,6 +30,7 @@ GRACE_S: Final = 0.001
 
 BREAKER_ABOUT: Final = "State of the circuit breaker: 0 closed, 1 half open, 2 open."
 STATES: Final[dict[State, float]] = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+_PASSWORD_REFUSED: Final = frozenset({"credentials_refused", "credentials_missing"})
 _REFUSALS: Final = {"WRONGPASS": "credentials_refused", "NOAUTH": "credentials_missing", "NOPERM": "not_permitted"}
 
 
@@ -172,6 +173,8 @@ class RedisStore:
             warn("store_refused_us", reason=refusal, node=str(self.address))
             if connection is not None:
                 connection.abort()
+            if refusal in _PASSWORD_REFUSED:
+                await loop.run_in_executor(None, self._access.refused)
             return False
         self._connection = connection
         self._breaker.answered()

@@ -3,16 +3,44 @@
 Scorer, stream and Feast's online store all ask here, so that what one of them reaches the others reach too.
 """
 
+import contextlib
 import os
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from fraud.errors import InvalidSetting
+from fraud.errors import InvalidSetting, TollgateError
 from fraud.settings import PREFIX, Secret, Settings
 from stores.secrets import read_secret
+
+RENEW_S: Final = 10.0
+"""Between two times that a refused password is read again."""
+
+
+class Password:
+    """A password that may change where it is kept while we run.
+
+    Parameters
+    ----------
+    find
+        Reads it.
+    """
+
+    def __init__(self, find: Callable[[], Secret]) -> None:
+        self._find = find
+        self._read_at = time.monotonic()
+        self.current = find()
+
+    def renew(self) -> None:
+        """Read it again, after it was refused; the old one stays when that fails, or was done a moment ago."""
+        if time.monotonic() - self._read_at < RENEW_S:
+            return
+        self._read_at = time.monotonic()
+        with contextlib.suppress(TollgateError):
+            self.current = self._find()
 
 
 @dataclass(frozen=True)
@@ -29,8 +57,10 @@ class Access:
         Null for a plain connection.
     ca_file
         Who signs the server's certificate; empty for the system's own authorities.
-    username, password
-        Empty for the default user, and for none.
+    username
+        Empty for the default user.
+    password
+        Null for none.
     """
 
     host: str
@@ -39,20 +69,25 @@ class Access:
     tls: ssl.SSLContext | None = None
     ca_file: str = ""
     username: str = ""
-    password: Secret = Secret()  # noqa: RUF009  # frozen
+    password: Password | None = None
 
     def authentication(self) -> tuple[bytes, ...]:
         """Return the command that says who we are; empty when nobody needs to know."""
-        if not self.password.value:
+        if self.password is None or not self.password.current.value:
             return ()
         user = (self.username.encode(),) if self.username else ()
-        return (b"AUTH", *user, self.password.value.encode())
+        return (b"AUTH", *user, self.password.current.value.encode())
+
+    def refused(self) -> None:
+        """Take note that our credentials were refused: the password may have been changed. May wait for its keeper."""
+        if self.password is not None:
+            self.password.renew()
 
     def client_options(self) -> dict[str, Any]:
         """Return TLS and credentials as redis-py takes them."""
         options: dict[str, Any] = {}
-        if self.password.value:
-            options["password"] = self.password.value
+        if self.password is not None and self.password.current.value:
+            options["password"] = self.password.current.value
         if self.username:
             options["username"] = self.username
         if self.tls is not None:
@@ -77,6 +112,7 @@ def redis_access(settings: Settings, environ: Mapping[str, str] | None = None) -
     SecretUnreadable, NoCredentials
         The secret cannot be had.
     """
+    found = os.environ if environ is None else environ
     return Access(
         settings.redis_host,
         settings.redis_port,
@@ -84,7 +120,7 @@ def redis_access(settings: Settings, environ: Mapping[str, str] | None = None) -
         tls_context(settings.redis_ca_file) if settings.redis_tls else None,
         settings.redis_ca_file,
         settings.redis_username,
-        _password(settings, os.environ if environ is None else environ),
+        Password(lambda: _password(settings, found)),
     )
 
 

@@ -76,6 +76,7 @@ class Wire:
             self.send(pack(command))
             (reply,) = self.receive(1)
             if isinstance(reply, hiredis.ReplyError):
+                access.refused()
                 raise PermissionError("the store refused the user or the password")
 
     def send(self, commands: bytes) -> None:

@@ -1,5 +1,6 @@
 """TLS and credentials on the way to the online store: scorer, stream and Feast, against a real Valkey."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -208,3 +209,51 @@ def test_feasts_store_takes_tls_user_and_password_from_the_settings(
     monkeypatch.setenv("TOLLGATE_REDIS_CA_FILE", str(issue(tmp_path / "stranger", "localhost").ca))
     with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
         read_state(config, ["c-feast"])
+
+
+def test_a_changed_password_is_read_again_from_where_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stores import access
+
+    monkeypatch.setattr(access, "RENEW_S", 0.05)
+    path = tmp_path / "password"
+    path.write_text("first")
+    with start_valkey() as port, valkey_client(port) as client:
+        owner: Any = client
+        fill_states(client, history(60))
+        owner.config_set("requirepass", "first")
+        settings = Settings(redis_port=port, redis_password_file=str(path), store_timeout_ms=5_000)
+        metrics = Metrics()
+
+        def change() -> None:
+            path.write_text("second")
+            owner.config_set("requirepass", "second")
+            owner.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+
+        async def scene() -> list[Any]:
+            store = RedisStore(redis_access(settings), metrics, timeout_ms=5_000)
+            await store.start()
+            await store.read([READ])
+            change()
+            async with asyncio.timeout(30):
+                while not metrics.store_probes.values.get(("answered",)):  # noqa: ASYNC110  # it happens in the store
+                    await asyncio.sleep(0.01)
+            try:
+                return await store.read([READ])
+            finally:
+                await store.close()
+
+        states = RedisStates(connect(settings), project=PROJECT)
+        assert states.read([("card", "c1")])[0].revision > 0
+        assert uvloop.run(scene())[0][0] is not None
+        assert metrics.store_probes.values[("failed",)] >= 1
+        await_true(lambda: _reads(states))
+        states.close()
+
+
+def _reads(states: RedisStates) -> bool:
+    try:
+        return states.read([("card", "c1")])[0].revision > 0
+    except StoreUnavailable:
+        return False

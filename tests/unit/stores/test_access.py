@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fraud.errors import InvalidSetting
-from fraud.settings import Secret, Settings
+from fraud.settings import Settings
 from stores.access import redis_access
 from stores.secrets import SecretUnreadable
 from tests.support.emulators import aws_client, aws_environment, start_moto
@@ -56,7 +56,7 @@ def test_password_of_secrets_manager_is_read_without_boto3() -> None:
         client.create_secret(Name="bytes", SecretBinary=b"hunter2")
         for name in (arn, "online-store"):
             settings = Settings(redis_password_secret=name, aws_endpoint=endpoint)
-            assert redis_access(settings, aws_environment()).password == Secret("hunter2")
+            assert redis_access(settings, aws_environment()).authentication() == (b"AUTH", b"hunter2")
         for name in ("absent", "bytes"):
             with pytest.raises(SecretUnreadable, match=f"secret {name} cannot be read"):
                 redis_access(Settings(redis_password_secret=name, aws_endpoint=endpoint), aws_environment())

@@ -21,10 +21,10 @@ def test_slots_of_feasts_own_keys_are_those_of_redis_py_and_spread() -> None:
     keys = [
         key
         for number in range(500)
-        for key, _ in reader.packed(dict.fromkeys(("card_id", "device_id", "merchant_id"), f"e{{{number}}}"))
+        for key, _ in reader.packed(dict.fromkeys(("card_id", "device_id", "ip", "merchant_id"), f"e{{{number}}}"))
     ]
     assert [slot_of(key) for key in keys] == [key_slot(key) for key in keys]
-    cards = ({"card_id": f"c{number}", "device_id": "", "merchant_id": ""} for number in range(2000))
+    cards = ({"card_id": f"c{number}", "device_id": "", "ip": "", "merchant_id": ""} for number in range(2000))
     untagged = [reader.packed(keys)[0][0] for keys in cards]
     thirds = [slot_of(key) * 3 // 16384 for key in untagged]
     assert all(500 < thirds.count(third) < 850 for third in range(3))
