@@ -14,7 +14,7 @@ import hiredis
 from fraud.errors import StoreUnavailable
 from serving.breaker import Breaker, State
 from serving.connection import Connection, Reply
-from serving.logs import warn
+from serving.logs import Seldom, warn
 from serving.mending import mend
 from serving.metrics import Gauge, Metrics
 from stores.access import Access
@@ -51,6 +51,7 @@ class RedisStore:
         self._metrics = metrics
         self._timeout_s = timeout_ms / 1000.0
         self._breaker = Breaker()
+        self._seldom = Seldom()
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._mending: asyncio.Task[None] | None = None
@@ -170,7 +171,7 @@ class RedisStore:
         except OSError as error:
             refusal = why(error)
         if refusal or connection is None:
-            warn("store_refused_us", reason=refusal, node=str(self.address))
+            self._seldom.warn("store_refused_us", reason=refusal, node=str(self.address))
             if connection is not None:
                 connection.abort()
             if refusal in _PASSWORD_REFUSED:
