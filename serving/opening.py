@@ -19,15 +19,13 @@ def open_store(settings: Settings, metrics: Metrics) -> OnlineStore:
     Raises
     ------
     InvalidSetting
-        A file that the settings name cannot be used.
-    SecretUnreadable, NoCredentials
-        The password is kept where this process cannot read it.
+        A file that the settings name cannot be used. A secret that cannot be read now only means a degraded start.
     """
     if settings.online_store == "dynamodb":
         credentials = Renewed(lambda: find_credentials(os.environ))
         endpoint = SignedEndpoint("dynamodb", settings.region, settings.aws_endpoint, credentials)
         return DynamoDBStore(endpoint, metrics, timeout_ms=settings.store_timeout_ms)
-    access = redis_access(settings)
+    access = redis_access(settings, patient=True)
     if access.cluster:
         return RedisClusterStore(access, metrics, timeout_ms=settings.store_timeout_ms)
     return RedisStore(access, metrics, timeout_ms=settings.store_timeout_ms)

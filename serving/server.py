@@ -69,8 +69,8 @@ def serve(settings: Settings) -> None:
         The address is taken, or the decision log cannot be written.
     CorruptBundle
         There is no bundle, or not a good one.
-    InvalidSetting, SecretUnreadable, NoCredentials
-        A certificate or password that the settings name cannot be read.
+    InvalidSetting
+        A file of a certificate, password or key that the settings name cannot be used.
     """
     begun = time.perf_counter()
     key = read_key(settings.bundle_key_file)
@@ -142,7 +142,11 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
         for closing in (writer, log, embedded):
             if closing is not None:
                 closing.close()
-    note("scorer_stopped", decisions=metrics.decisions.total(), lost=metrics.decisions_lost.total())
+    note(
+        "scorer_stopped",
+        decisions=metrics.decisions.total(),
+        lost=metrics.decisions_lost.total() + metrics.decisions_undelivered.total(),
+    )
 
 
 def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
@@ -171,7 +175,8 @@ def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
     if not settings.write_through:
         return None
     directory = Path(settings.decision_log).parent / "written" if settings.decision_log else None
-    writer = WriteThrough(redis_access(settings), project=settings.project, metrics=metrics, directory=directory)
+    access = redis_access(settings, patient=True)
+    writer = WriteThrough(access, project=settings.project, metrics=metrics, directory=directory)
     try:
         writer.start()
     except OSError as error:

@@ -27,12 +27,19 @@ class Password:
     ----------
     find
         Reads it.
+    patient
+        Begin without it when it cannot be read now: it is read once the store asks for it.
     """
 
-    def __init__(self, find: Callable[[], Secret]) -> None:
+    def __init__(self, find: Callable[[], Secret], *, patient: bool = False) -> None:
         self._find = find
         self._read_at = time.monotonic()
-        self.current = find()
+        try:
+            self.current = find()
+        except TollgateError as error:
+            if not (patient and error.retryable):
+                raise
+            self.current = Secret()
 
     def renew(self) -> None:
         """Read it again, after it was refused; the old one stays when that fails, or was done a moment ago."""
@@ -96,7 +103,7 @@ class Access:
         return options
 
 
-def redis_access(settings: Settings, environ: Mapping[str, str] | None = None) -> Access:
+def redis_access(settings: Settings, environ: Mapping[str, str] | None = None, *, patient: bool = False) -> Access:
     """Return the way to the Redis of the settings, its password read from where the settings say it is.
 
     Parameters
@@ -104,6 +111,8 @@ def redis_access(settings: Settings, environ: Mapping[str, str] | None = None) -
     environ
         Where AWS credentials are found when the password is a secret of Secrets Manager; this process's own by
         default.
+    patient
+        See :class:`Password`.
 
     Raises
     ------
@@ -120,7 +129,7 @@ def redis_access(settings: Settings, environ: Mapping[str, str] | None = None) -
         tls_context(settings.redis_ca_file) if settings.redis_tls else None,
         settings.redis_ca_file,
         settings.redis_username,
-        Password(lambda: _password(settings, found)),
+        Password(lambda: _password(settings, found), patient=patient),
     )
 
 

@@ -72,6 +72,9 @@ class Wire:
 
     def _greet(self, access: Access) -> None:
         command = access.authentication()
+        if not command:
+            access.refused()  # a password that could not be read at the start may be there now
+            command = access.authentication()
         if command:
             self.send(pack(command))
             (reply,) = self.receive(1)

@@ -50,13 +50,22 @@ def test_password_file_that_is_absent_or_empty_is_refused(tmp_path: Path) -> Non
             redis_access(Settings(redis_password_file=str(tmp_path / name)))
 
 
-def test_password_of_secrets_manager_is_read_without_boto3() -> None:
+def test_password_of_secrets_manager_is_read_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     with start_moto() as endpoint, aws_client("secretsmanager", endpoint) as client:
         arn = client.create_secret(Name="online-store", SecretString="hunter2")["ARN"]
         client.create_secret(Name="bytes", SecretBinary=b"hunter2")
         for name in (arn, "online-store"):
             settings = Settings(redis_password_secret=name, aws_endpoint=endpoint)
             assert redis_access(settings, aws_environment()).authentication() == (b"AUTH", b"hunter2")
+        patient = Settings(redis_password_secret="later", aws_endpoint=endpoint)
+        access = redis_access(patient, aws_environment(), patient=True)
+        assert access.authentication() == ()
+        client.create_secret(Name="later", SecretString="hunter3")
+        access.refused()
+        assert access.authentication() == ()  # it was asked for a moment ago
+        monkeypatch.setattr("stores.access.RENEW_S", 0.0)
+        access.refused()
+        assert access.authentication() == (b"AUTH", b"hunter3")
         for name in ("absent", "bytes"):
             with pytest.raises(SecretUnreadable, match=f"secret {name} cannot be read"):
                 redis_access(Settings(redis_password_secret=name, aws_endpoint=endpoint), aws_environment())
