@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fraud.settings import PREFIX, Secret
+from fraud.settings import PREFIX
 from infra.alarms import VARIANT
 from infra.environment import Hosting
 
@@ -44,8 +44,10 @@ class Place:
         The environment's bucket.
     region, currency
         For the container's settings.
-    store_kind, store_host, store_password
-        The online store.
+    store_kind, store_host, store_secret
+        The online store; the ARN of its password, which the container reads with its own role at its start.
+    decisions
+        Delivery stream that takes every decision.
     """
 
     role: str
@@ -57,20 +59,31 @@ class Place:
     currency: str
     store_kind: str
     store_host: str
-    store_password: Secret
+    store_secret: str
+    decisions: str
 
     def settings(self) -> dict[str, str]:
         """Return the container's settings."""
         return {
+            **store_settings(self.store_kind, self.store_host, self.store_secret),
             PREFIX + "ENVIRONMENT": "aws",
             PREFIX + "CURRENCY": self.currency,
             PREFIX + "REGION": self.region,
             PREFIX + "BUCKET": self.bucket,
+            PREFIX + "DECISION_STREAM": self.decisions,
             PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
-            PREFIX + "ONLINE_STORE": self.store_kind,
-            PREFIX + "REDIS_HOST": self.store_host,
-            PREFIX + "REDIS_PASSWORD": self.store_password.value,
         }
+
+
+def store_settings(kind: str, host: str, secret: str) -> dict[str, str]:
+    """Return the settings of whoever speaks with the online store; see :func:`infra.stream.online_store`."""
+    on_redis = kind == "redis"
+    return {
+        PREFIX + "ONLINE_STORE": kind,
+        PREFIX + "REDIS_HOST": host,
+        PREFIX + "REDIS_TLS": "true" if on_redis else "false",
+        PREFIX + "REDIS_PASSWORD_SECRET": secret if on_redis else "",
+    }
 
 
 @dataclass(frozen=True)

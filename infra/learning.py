@@ -23,7 +23,7 @@ from infra.blueprint import (
 from infra.data import tables
 from infra.rollouts import GROUP, REGISTRY, add_deployer, pass_role
 from infra.serving import image_pull
-from infra.stream import STORE_ACTIONS, online_store
+from infra.stream import STORE_ACTIONS, online_store, store_password
 from infra.watching import add_alarms
 
 TIMEZONE: Final = "Europe/Berlin"
@@ -75,6 +75,7 @@ def _job_permissions(blueprint: Blueprint, key: Any) -> list[dict[str, Any]]:
         allow("Bucket", ["s3:ListBucket"], [bucket]),
         key_use(key, write=True),
         allow("OnlineStore", STORE_ACTIONS, tables()),
+        store_password(blueprint),
         allow("Champion", ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"], [group, packages]),
         *image_pull(blueprint.take("data", "job-images-arn")),
         allow(
@@ -190,7 +191,8 @@ def _nightly_job() -> dict[str, Any]:
         PREFIX + "BUCKET": "${Bucket}",
         PREFIX + "ONLINE_STORE": "${StoreKind}",
         PREFIX + "REDIS_HOST": "${StoreHost}",
-        PREFIX + "REDIS_PASSWORD": "${StorePassword}",
+        PREFIX + "REDIS_TLS": "${StoreTls}",
+        PREFIX + "REDIS_PASSWORD_SECRET": "${StoreSecret}",
         "FRAUD_LAKE": "s3://${Bucket}",
         "FRAUD_REGISTRY": "${Registry}",
     }
@@ -224,7 +226,8 @@ def _nightly_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, 
         "Bucket": blueprint.take("data", "bucket"),
         "StoreKind": store[PREFIX + "ONLINE_STORE"],
         "StoreHost": store[PREFIX + "REDIS_HOST"],
-        "StorePassword": store[PREFIX + "REDIS_PASSWORD"],
+        "StoreTls": store[PREFIX + "REDIS_TLS"],
+        "StoreSecret": store[PREFIX + "REDIS_PASSWORD_SECRET"],
         "Registry": registry,
         "Group": blueprint.take("network", "jobs-group", "AWS::EC2::SecurityGroup::Id"),
         "A": a,

@@ -1,4 +1,4 @@
-"""The container's entry point: ``serve``, as SageMaker starts it, ``rescore`` for the decision log, and ``lists``.
+"""The container's entry point: ``serve``, as SageMaker starts it; ``rescore`` for the log, ``sign``, and ``lists``.
 
 It uses the standard library's argument parser: the container carries no command-line library.
 """
@@ -41,7 +41,19 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--decline-at", type=float, help="count outcomes under this threshold instead")
     again.add_argument("--json", action="store_true", help="write the result as JSON")
     add_list_commands(commands.add_parser("lists", help="add, remove and show entries of the allow and block lists"))
+    sign = commands.add_parser("sign", help="sign a bundle, for scorers that serve signed ones only")
+    sign.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
+    sign.add_argument("--key-file", required=True, metavar="FILE", help="the key, 32 bytes or more")
     return parser
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from stores.bundle_signature import read_key, sign_bundle
+
+    key = read_key(options.key_file)
+    if key is not None:
+        sys.stdout.write(f"{sign_bundle(options.model, key)}\n")
+    return 0 if key is not None else 1
 
 
 def _serve(_options: argparse.Namespace) -> int:
@@ -82,7 +94,7 @@ def _rescore(options: argparse.Namespace) -> int:
     return 0 if found.compared and not (found.different or found.unreadable) else 1
 
 
-_COMMANDS: Final = {"rescore": _rescore, "lists": run_list_command}
+_COMMANDS: Final = {"rescore": _rescore, "sign": _sign, "lists": run_list_command}
 
 if __name__ == "__main__":
     main()

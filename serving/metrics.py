@@ -124,8 +124,19 @@ class Metrics:
         self.store_refusals = Counter("tollgate_store_refusals_total", "Reads not tried because the breaker was open.")
         self.store_losses = Counter("tollgate_store_losses_total", "Times the online store was given up.")
         self.store_probes = Counter("tollgate_store_probes_total", "Probes of a store given up.", ("result",))
+        self.store_redirects = Counter(
+            "tollgate_store_redirects_total", "Reads that followed a key to another node.", ("kind",)
+        )
+        self.store_repeats = Counter("tollgate_store_repeats_total", "Requests repeated because the store was busy.")
         self.decisions_lost = Counter("tollgate_decisions_lost_total", "Decisions missing from the decision log.")
         self.decisions_logged = Counter("tollgate_decisions_logged_total", "Decisions written to the decision log.")
+        self.decisions_delivered = Counter("tollgate_decisions_delivered_total", "Decisions taken by Firehose.")
+        self.decisions_undelivered = Counter(
+            "tollgate_decisions_undelivered_total", "Decisions that Firehose never got."
+        )
+        self.decisions_redelivered = Counter(
+            "tollgate_decisions_redelivered_total", "Decisions that Firehose has to be sent again."
+        )
         self.write_through = Counter("tollgate_write_through_total", "States written ahead of the stream.", ("result",))
         self.bundles_loaded = Counter("tollgate_bundles_loaded_total", "Bundles put to service.", ("model_version",))
         self.bundles_refused = Counter("tollgate_bundles_refused_total", "Bundles refused at reload.")

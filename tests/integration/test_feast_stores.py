@@ -539,9 +539,8 @@ def test_what_takes_the_guards_away_is_refused() -> None:
     from stores.errors import InvalidStoreConfig
     from stores.online_store import GuardedRedisOnlineStoreConfig, expand_variables
 
-    for options in ({"skip_dedup": True}, {"redis_type": "redis_cluster"}):
-        with pytest.raises(InvalidStoreConfig):
-            GuardedRedisOnlineStoreConfig(**options)
+    with pytest.raises(InvalidStoreConfig):
+        GuardedRedisOnlineStoreConfig(skip_dedup=True)
     with pytest.raises(InvalidStoreConfig, match="NOWHERE"):
         expand_variables("${NOWHERE}:6379", {})
 

@@ -14,6 +14,8 @@ from fraud.states import unpack_ring
 from fraud.transaction import Transaction
 from fraud.velocity import transaction_change, transaction_changes, update
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
+from stores.access import Access
+from stores.cluster_wires import open_wires
 from stores.guards import state_fields, state_view
 from stores.layout import decode_value, encode_value, entity_key
 from streaming.applied import ChangeLog
@@ -122,7 +124,7 @@ def test_the_worker_finds_what_was_written_through_and_adds_only_the_merchant(
     before = {entity: held(client, entity, paid[0]) for entity in ENTITIES}
     folder = DiskFolder(tmp_path / "stream")
     log = ChangeLog(folder)
-    states = RedisStates(client, project=PROJECT)
+    states = RedisStates(open_wires(Access("127.0.0.1", port_of(client)), 5.0), project=PROJECT)
     worker = Collaborators(states, DeadLetterFolder(folder), log, TransactionLog(folder), lambda: 0, "EUR")
     for _ in range(2):  # delivered twice, too
         result = apply_batch(arrivals([*reversed(paid), *paid]), worker)
@@ -149,7 +151,6 @@ def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client:
 
 def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: Store) -> None:
     from fraud.features import NO_PROFILES
-    from fraud.settings import Settings
     from serving.metrics import Metrics
     from serving.online import Online
     from serving.writing import WriteThrough
@@ -166,7 +167,7 @@ def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: S
     pipe.execute_command("HSET", name, *fields)
     pipe.execute()
     metrics = Metrics()
-    writer = WriteThrough(Settings(redis_port=port_of(client)), metrics=metrics, directory=None)
+    writer = WriteThrough(Access("127.0.0.1", port_of(client)), project=PROJECT, metrics=metrics, directory=None)
     writer.start()
     writer.offer(paid, online)
     writer.close()

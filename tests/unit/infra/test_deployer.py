@@ -9,7 +9,6 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from fraud.settings import Secret
 from infra.alarms import rollout_guards
 from infra.deployer import NONE, Deployer
 from infra.endpoint import Place
@@ -29,7 +28,8 @@ PLACE = Place(
     currency="EUR",
     store_kind="redis",
     store_host="store",
-    store_password=Secret("password"),
+    store_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:store",
+    decisions="tollgate-dev-decisions",
 )
 HOSTING = HostingSettings(("ml.c7i.large", "ml.c6i.large"), instances=4, canary_percent=25, bake_s=600)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from serving.rescore import read_log, rescore
 from serving.scorer import Scorer
 from serving.store import OnlineStore
 from stores.layout import Value, encode_timestamp, encode_value
+from stores.plan import CompiledReader
 from tests.support.bundles import bundle_files, read_plan, with_policy
 from tests.support.scorers import NOW, history, payment
 
@@ -78,14 +79,19 @@ class Answers(OnlineStore):
     """A store that answers each read from ``states``, with an error for the entities that are down."""
 
     def __init__(self) -> None:
-        super().__init__(Settings(), Metrics())
         self.states = STATES
         self.down: tuple[Entity, ...] = ()
         self.away = False
         self.asked: list[Transaction] = []
         self.sends = 0
 
-    def send(self, payload: bytes, wanted: int) -> "asyncio.Future[list[Reply]]":
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        """Nothing to disconnect."""
+
+    def fetch(self, reader: CompiledReader, keys: Mapping[str, str]) -> "asyncio.Future[list[Reply]]":
         self.sends += 1
         if self.away:
             raise StoreUnavailable("away")

@@ -10,7 +10,8 @@ from fraud.errors import StoreUnavailable
 from fraud.settings import Secret, Settings
 from serving.breaker import FAILURES_TO_OPEN
 from serving.metrics import Metrics
-from serving.store import OnlineStore
+from serving.redis_store import RedisStore
+from stores.access import redis_access
 from tests.support.emulators import free_port, start_valkey, valkey_client
 
 Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -18,8 +19,8 @@ READ = [(b"HMGET", b"k", b"f")]
 
 
 @asynccontextmanager
-async def started(settings: Settings, metrics: Metrics) -> AsyncIterator[OnlineStore]:
-    store = OnlineStore(settings, metrics)
+async def started(settings: Settings, metrics: Metrics) -> AsyncIterator[RedisStore]:
+    store = RedisStore(redis_access(settings), metrics, timeout_ms=settings.store_timeout_ms)
     await store.start()
     try:
         yield store
@@ -43,7 +44,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def refused(store: OnlineStore) -> None:
+async def refused(store: RedisStore) -> None:
     with pytest.raises(StoreUnavailable):
         await store.read(READ)
 
