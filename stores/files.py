@@ -168,16 +168,15 @@ def _in_moments(table: Any) -> Any:
 
 def _open(location: Location) -> Any:
     filesystem, path = location.open()
-    kind = filesystem.get_file_info(path).type
-    if kind == pfs.FileType.NotFound:
+    info = filesystem.get_file_info(path)
+    if info.type == pfs.FileType.NotFound:
         raise UnreadableSource(f"{location.address} does not exist; write the data first, or correct the path")
-    if kind == pfs.FileType.File:
+    if info.type == pfs.FileType.File:
         return pds.dataset(path, filesystem=filesystem, format="parquet")
-    dataset = pds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive")
+    days = _DAYS if _has_days(filesystem, path, info) else "hive"
+    dataset = pds.dataset(path, filesystem=filesystem, format="parquet", partitioning=days)
     if not dataset.files:
         raise UnreadableSource(f"{location.address} holds no Parquet file")
-    if DAY_COLUMN in dataset.schema.names:
-        return pds.dataset(path, filesystem=filesystem, format="parquet", partitioning=_DAYS)
     return dataset
 
 
