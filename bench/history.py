@@ -308,6 +308,8 @@ def differing(found: Any, lake: Path) -> int:
     count = 0
     for name in CHECKED:
         one, two = (both[column].to_numpy(np.float64, na_value=np.nan) for column in (name, f"{name}_ours"))
+        if name.startswith("device"):
+            one = np.nan_to_num(one)  # a row without a device finds no windows there; ours counts nothing
         count += int((~((one == two) | (np.isnan(one) & np.isnan(two)))).sum())
     return count
 
@@ -354,7 +356,7 @@ def main(
     if way is not None and lake is not None:
         typer.echo(json.dumps(run_way(way, lake)))
         return
-    sizes = rows or [100_000, 1_000_000, 10_000_000]
+    sizes = rows or [20_000, 100_000, 1_000_000, 10_000_000]
     figures: dict[str, Any] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for size in sizes:

@@ -55,7 +55,7 @@ _CHANGE_COLUMNS: Final = (
     "authorised",
 )
 _NULLABLE: Final = {*JOIN_KEYS.values(), "latitude", "longitude", "authorised"} - {"card_id", "merchant_id"}
-_PARTIES: Final[dict[Entity, tuple[Entity, Entity]]] = {
+PARTIES: Final[dict[Entity, tuple[Entity, Entity]]] = {
     "card": ("merchant", "device"),
     "device": ("card", "merchant"),
     "merchant": ("card", "device"),
@@ -106,7 +106,7 @@ class Log:
     def _changes(self, entity: Entity) -> tuple[IntArray, Changes]:
         changes = np.concatenate((self.transactions, self.reports))
         count = len(self.transactions)
-        party, other = _PARTIES[entity]
+        party, other = PARTIES[entity]
         changes["party"][:count] = self._hashes(party)
         changes["other"][:count] = self._hashes(other)
         return np.concatenate((self.transaction_keys[entity], self.report_keys[entity])), changes
@@ -180,7 +180,7 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     changes, arrived = [], []
     for table in read_batches(source, columns, _TIME, Span(first, last, by_day=True)):
         _check_nulls(source, table, [name for name in columns if name not in _NULLABLE])
-        changes.append(_transaction_changes(table))
+        changes.append(transaction_changes(table))
         arrived.append(microseconds(table[_CREATED]) if arrivals else np.empty(0, np.int64))
         for entity, column in JOIN_KEYS.items():
             numbers[entity].add(table[column])
@@ -194,7 +194,7 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
         keys[entity], both = numbers[entity].finish()
         of_transactions[entity], of_reports[entity] = both[:count], both[count:]
     when = np.concatenate(arrived) if arrivals else None
-    return Log(keys, np.concatenate(changes), of_transactions, _report_changes(reports), of_reports, when)
+    return Log(keys, np.concatenate(changes), of_transactions, report_changes(reports), of_reports, when)
 
 
 def log_days(lake: Location, *, first_ms: int, last_ms: int) -> dict[str, int]:
@@ -211,7 +211,8 @@ def log_days(lake: Location, *, first_ms: int, last_ms: int) -> dict[str, int]:
     return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, span)
 
 
-def _transaction_changes(table: Any) -> Changes:
+def transaction_changes(table: Any) -> Changes:
+    """Return the changes that rows of the log make, but for their parties."""
     changes = np.zeros(table.num_rows, ring.ENTRY)
     changes["time"] = milliseconds(table[_TIME])
     changes["id"] = hash_strings(joined(table["transaction_id"]))
@@ -226,7 +227,8 @@ def _transaction_changes(table: Any) -> Changes:
     return changes
 
 
-def _report_changes(reports: Any) -> Changes:
+def report_changes(reports: Any) -> Changes:
+    """Return the changes that fraud reports make: each at the time it became known."""
     changes = np.zeros(reports.num_rows, ring.ENTRY)
     changes["time"] = milliseconds(reports[_CREATED])
     changes["id"] = hash_strings(joined(reports["transaction_id"]))

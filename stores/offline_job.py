@@ -15,6 +15,18 @@ from stores.files import Location
 from stores.table_writing import write_tables
 
 
+class Tables(Iterator[Any]):
+    """Arrow tables one after the other, and how many rows they will have together."""
+
+    def __init__(self, rows: int, tables: Iterator[Any]) -> None:
+        self.rows = rows
+        self._tables = tables
+
+    def __next__(self) -> Any:
+        """Return the next table."""
+        return next(self._tables)
+
+
 class AsOfRetrievalJob(RetrievalJob):
     """A retrieval whose answer holds the on-demand features already.
 
@@ -62,10 +74,13 @@ class AsOfRetrievalJob(RetrievalJob):
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002 - Feast's signature
-        tables = list(self._compute())
-        if len(tables) > 1:
-            return pa.concat_tables(tables)
-        return tables[0].combine_chunks()  # Feast's writers read the first chunk only
+        whole = pa.concat_tables(self._compute())
+        # Feast's writers read the first chunk only; an answer to a question goes to none of them, and may be large
+        return whole if self._metadata is not None else whole.combine_chunks()
+
+    def tables(self) -> Iterator[Any]:
+        """Yield the rows in order, in Arrow tables: for a reader that does not want them all at once."""
+        return self._compute()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         table = self._to_arrow_internal(timeout)

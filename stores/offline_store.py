@@ -12,7 +12,7 @@ comes back, in order, whatever its key, time or repetition. Times without a zone
 :mod:`stores.as_known`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -38,14 +38,14 @@ from stores.as_known import AsKnown, asked_as_known
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import microseconds
 from stores.errors import InvalidEntityFrame, InvalidStoreConfig, UnsupportedRequest
-from stores.files import Location, Span, append_rows, read_files
+from stores.files import Location, Span, append_rows, read_batches, read_files
 from stores.history_request import HistoryRequest, lake_of
 from stores.log import load_log
-from stores.offline_job import AsOfRetrievalJob
+from stores.offline_job import AsOfRetrievalJob, Tables
 from stores.tags import tagged_entity
 from stores.velocity_slabs import MOST_ROWS
 from stores.view_join import RowKeys, Rows, refuse_nulls, source_of, view_name
-from stores.windows_join import latest_states
+from stores.windows_join import LatestStates
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
@@ -158,8 +158,9 @@ class AsOfOfflineStore(OfflineStore):
             _span(start_date, end_date),
         )
         entity = tagged_entity(data_source.tags)
-        compute = pull.newest if entity is None else partial(pull.states, entity)
-        return AsOfRetrievalJob(lambda: iter([compute()]), partial(_place, config))
+        return AsOfRetrievalJob(
+            pull.newest if entity is None else partial(pull.states, entity), partial(_place, config)
+        )
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -186,8 +187,7 @@ class AsOfOfflineStore(OfflineStore):
             _span(start_date, end_date),
         )
         entity = tagged_entity(data_source.tags)
-        compute = pull.every if entity is None else partial(pull.states, entity)
-        return AsOfRetrievalJob(lambda: iter([compute()]), partial(_place, config))
+        return AsOfRetrievalJob(pull.every if entity is None else partial(pull.states, entity), partial(_place, config))
 
     @staticmethod
     def offline_write_batch(
@@ -243,28 +243,34 @@ class _Pull:
     created: str
     span: Span
 
-    def every(self) -> Any:
-        """Return every row of the span."""
+    def every(self) -> Iterator[Any]:
+        """Yield every row of the span."""
+        names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
+        yield from read_batches(self.location, [name for name in names if name], self.time, self.span)
+
+    def _whole(self) -> Any:
         names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
         return read_files(self.location, [name for name in names if name], self.time, self.span)
 
-    def newest(self) -> Any:
+    def newest(self) -> Tables:
         """Return the newest row of each key; of two of one time the one created last."""
-        table = self.every()
+        table = self._whole()
         refuse_nulls(self.location, table, (*self.keys, self.time))
         keys = RowKeys(table, self.keys)
         times = microseconds(table[self.time])
         rows = sort_rows(keys.numbers, times, microseconds(table[self.created or self.time]), keys.count)
         numbers = np.unique(keys.numbers[keys.numbers >= 0])
         bound = np.full(len(numbers), EVER, np.int64)
-        return table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
+        newest = table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
+        return Tables(newest.num_rows, iter([newest]))
 
-    def states(self, entity: Any) -> Any:
+    def states(self, entity: Any) -> Tables:
         """Return the state of each entity that changed in the span, as of its end."""
         last = None if self.span.last_us is None else self.span.last_us // 1000 + 1
         first = -(1 << 62) if self.span.first_us is None else -(-self.span.first_us // 1000)
         log = load_log(lake_of(self.location), last_ms=last)
-        return latest_states(log, entity, first_ms=first, columns=self.features, time=self.time)
+        latest = LatestStates(log, entity, first_ms=first, columns=self.features, time=self.time)
+        return Tables(latest.row_count(), latest.tables())
 
 
 def _entity_rows(frame: pd.DataFrame) -> tuple[Rows, str]:

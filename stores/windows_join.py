@@ -1,7 +1,7 @@
 """Velocity from the log: every window of any rows at their own times, and states as they stood."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import pyarrow as pa
 from fraud.features import CROSS_FEATURES, VELOCITY, cross_columns
 from fraud.history import History, HistoryReader, Questions, sort_history
 from fraud.known import KnownHistory, fill_known
-from fraud.velocity import state_from_history
+from fraud.velocity import state_from_history, states_from_history
 from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
 from stores.columns import MOMENT, FloatArray, IntArray, nullable
 from stores.log import JOIN_KEYS, Log, places
@@ -23,6 +23,10 @@ TOKENS: Final[dict[Entity, str]] = {"card": "merchant_token", "device": "card_to
 
 SLAB: Final = 131_072
 """Rows evaluated at a time: bounds the memory beside the result to about 300 MB."""
+
+
+STATES: Final = 5_000
+"""States made at a time: at most some 100 MB, were each as large as a state can be."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +199,40 @@ def latest_states(log: Log, entity: Entity, *, first_ms: int, columns: Sequence[
     time
         Name of the column for the time of the newest change.
     """
-    history = log.history(entity)
-    newest = history.changes["time"][history.starts[1:] - 1] if len(history.changes) else np.empty(0, np.int64)
-    owned = np.diff(history.starts) > 0
-    chosen = np.flatnonzero(owned & (newest >= first_ms)) if len(newest) else np.empty(0, np.int64)
-    built = [state_from_history(entity, history.of(key)) for key in chosen.tolist()]
-    values = {
-        f"{entity}_state": pa.array([state for state, _ in built], pa.binary()),
-        f"{entity}_revision": pa.array([revision for _, revision in built], pa.int64()),
-    }
-    table = {JOIN_KEYS[entity]: log.keys[entity].take(pa.array(chosen))} | {name: values[name] for name in columns}
-    return pa.table(table | {time: pa.array(newest[chosen] * 1000).cast(MOMENT)})
+    latest = LatestStates(log, entity, first_ms=first_ms, columns=columns, time=time)
+    return pa.concat_tables(latest.tables())
+
+
+class LatestStates:
+    """The states of :func:`latest_states`, made some thousands at a time."""
+
+    def __init__(self, log: Log, entity: Entity, *, first_ms: int, columns: Sequence[str], time: str) -> None:
+        self._history, self._keys = log.history(entity), log.keys[entity]
+        self._columns, self._time = columns, time
+        starts, times = self._history.starts, self._history.changes["time"]
+        owned = np.flatnonzero(np.diff(starts) > 0)
+        self._newest = times[starts[owned + 1] - 1] if len(owned) else np.empty(0, np.int64)
+        recent = self._newest >= first_ms
+        self._chosen, self._newest = owned[recent], self._newest[recent]
+
+    def row_count(self) -> int:
+        """Return how many states there are."""
+        return len(self._chosen)
+
+    def tables(self) -> Iterator[Any]:
+        """Yield the states in Arrow tables of at most ``STATES`` rows; there is always one."""
+        for start in range(0, max(1, len(self._chosen)), STATES):
+            yield self._table(slice(start, start + STATES))
+
+    def _table(self, part: slice) -> Any:
+        history, chosen = self._history, self._chosen[part]
+        entity = history.entity
+        pieces = [history.of(key) for key in chosen.tolist()]
+        starts = np.cumsum([0, *map(len, pieces)]).astype(np.int64)
+        built = states_from_history(entity, np.concatenate([history.changes[:0], *pieces]), starts)
+        values = {
+            f"{entity}_state": pa.array([state for state, _ in built], pa.binary()),
+            f"{entity}_revision": pa.array([revision for _, revision in built], pa.int64()),
+        }
+        table = {JOIN_KEYS[entity]: self._keys.take(pa.array(chosen))} | {name: values[name] for name in self._columns}
+        return pa.table(table | {self._time: pa.array(self._newest[part] * 1000).cast(MOMENT)})

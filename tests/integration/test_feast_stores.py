@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -469,6 +470,59 @@ def test_materializing_twice_changes_nothing_and_today_replaces_yesterday(world:
     assert newer != older
     world.materialize(NOW)
     assert stored(world) == newer
+
+
+def test_materializing_shows_how_far_it_is(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.store.materialize(EPOCH, NOW, feature_views=["card_velocity"])
+    cards = len(stored(world))
+    assert f"{cards}/{cards}" in capsys.readouterr().err
+
+
+def test_a_killed_run_is_finished_by_starting_it_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stores.online_store import GuardedRedisOnlineStore
+
+    world.materialize()
+    whole = stored(world)
+    with valkey_client(world.port) as client:
+        client.flushall()
+    write, batches = GuardedRedisOnlineStore.online_write_batch, []
+
+    def dying(self: Any, config: Any, table: Any, data: list[Any], progress: Any) -> None:
+        write(self, config, table, data[: len(data) // 2], progress)
+        batches.append(len(data))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GuardedRedisOnlineStore, "online_write_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        world.store.materialize(EPOCH, NOW, feature_views=["card_velocity"])
+    monkeypatch.undo()
+    assert 0 < len(stored(world)) < batches[0]
+    world.materialize()
+    assert stored(world) == whole
+
+
+def test_reads_find_the_old_or_the_new_values_while_a_run_writes(world: World) -> None:
+    world.materialize(NOW - timedelta(days=10))
+    asked = [with_time(world.payments[-1], START_MS)]
+    before = world.online(asked)["card_transaction_count_30d"].tolist()[0]
+    seen: list[Any] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(world.online(asked)["card_transaction_count_30d"].tolist()[0])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        world.materialize()
+    finally:
+        done.set()
+        reader.join()
+    after = world.online(asked)["card_transaction_count_30d"].tolist()[0]
+    assert before != after
+    assert set(seen) <= {before, after}
+    assert len(seen) > 1
 
 
 def test_only_entities_that_changed_since_the_start_are_materialized(world: World) -> None:
