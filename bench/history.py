@@ -39,6 +39,7 @@ from rich.table import Table
 from fraud.features import CARD_PROFILE_FEATURES, MERCHANT_PROFILE_FEATURES
 from fraud.velocity import feature_names
 from fraud.windows import ENTITIES, Entity
+from fraud.windows import JOIN_KEYS as KEYS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LIMIT_S: Final = 1_200.0
@@ -47,8 +48,7 @@ LIMIT_S: Final = 1_200.0
 DAYS: Final = 90
 DAY_MS: Final = 86_400_000
 START_MS: Final = 1_767_225_600_000  # 2026-01-01
-ROWS_PER: Final[dict[Entity, int]] = {"card": 40, "device": 60, "merchant": 2_000}
-KEYS: Final[dict[Entity, str]] = {entity: f"{entity}_id" for entity in ENTITIES}
+ROWS_PER: Final[dict[Entity, int]] = {"card": 40, "device": 60, "ip": 80, "merchant": 2_000}
 PROFILES: Final = {
     "card_profile": [feature.name for feature in CARD_PROFILE_FEATURES],
     "merchant_profile": [feature.name for feature in MERCHANT_PROFILE_FEATURES],
@@ -83,11 +83,9 @@ def make_lake(rows: int, lake: Path) -> None:
     event = START_MS + np.sort(rng.integers(0, DAYS * DAY_MS, rows))
     columns: dict[str, Any] = {"transaction_id": names("t", np.arange(rows))}
     for entity in ENTITIES:
-        if entity not in ROWS_PER:
-            continue
         weights = rng.lognormal(0.0, 0.5, max(10, rows // ROWS_PER[entity])).cumsum()
         keys = names(entity[0], np.searchsorted(weights, rng.random(rows) * weights[-1]))
-        absent = rng.random(rows) < 0.3 if entity == "device" else np.zeros(rows, np.bool_)
+        absent = rng.random(rows) < 0.3 if entity in ("device", "ip") else np.zeros(rows, np.bool_)
         columns[KEYS[entity]] = pa.array(keys.to_numpy(zero_copy_only=False), pa.string(), mask=absent)
     place = rng.random(rows)
     columns |= {
@@ -308,7 +306,7 @@ def differing(found: Any, lake: Path) -> int:
     count = 0
     for name in CHECKED:
         one, two = (both[column].to_numpy(np.float64, na_value=np.nan) for column in (name, f"{name}_ours"))
-        if name.startswith("device"):
+        if name.startswith("device_"):
             one = np.nan_to_num(one)  # a row without a device finds no windows there; ours counts nothing
         count += int((~((one == two) | (np.isnan(one) & np.isnan(two)))).sum())
     return count

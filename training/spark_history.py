@@ -16,10 +16,9 @@ import pyarrow.compute as pc
 
 from fraud.history import Questions, read_history, sort_history
 from fraud.velocity import Changes
-from fraud.windows import VELOCITY_FEATURES, Entity
+from fraud.windows import JOIN_KEYS, PARTIES, VELOCITY_FEATURES, Entity
 from stores.columns import hash_column, joined, microseconds, number_keys
-from stores.log import JOIN_KEYS, PARTIES, places, report_changes, transaction_changes
-from stores.windows_join import TOKENS
+from stores.log import places, report_changes, transaction_changes
 
 ID: Final = "transaction_id"
 _REPORT: Final = "is_report"
@@ -135,7 +134,7 @@ def evaluate_part(table: Any, entity: Entity) -> Any:
     keys, numbers = number_keys([paid[JOIN_KEYS[entity]], reported[JOIN_KEYS[entity]]])
     history = sort_history(entity, np.concatenate(numbers), np.concatenate(changes), len(keys))
     where = places(paid["latitude"], paid["longitude"])
-    party = (hash_column(paid[TOKENS[entity].replace("_token", "_id")]) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    party = (hash_column(paid[JOIN_KEYS[PARTIES[entity][0]]]) & np.uint64(0xFFFFFFFF)).astype(np.int64)
     asked = Questions(numbers[0], microseconds(paid["event_timestamp"]) // 1000, party, where.latitude, where.longitude)
     values = read_history(history, asked)
     columns = {ID: joined(paid[ID]).cast(pa.string())}

@@ -9,8 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from fraud.windows import ENTITIES
-from stores.log import JOIN_KEYS
+from fraud.windows import ENTITIES, JOIN_KEYS
 from training.spark_history import velocity_frame
 
 PARTS = 200
@@ -34,7 +33,7 @@ def run(session: Any, asked: argparse.Namespace) -> dict[str, int]:
     if asked.labels:
         labels = session.read.parquet(asked.labels).where("is_fraud").select("transaction_id", "created_timestamp")
         reports = labels.join(log.select("transaction_id", *JOIN_KEYS.values()), "transaction_id")
-    rows = {}
+    rows: dict[str, int] = {}
     for entity in ENTITIES:
         place = f"{asked.out.rstrip('/')}/{entity}"
         velocity_frame(log, reports, entity, parts=asked.parts).write.parquet(place)

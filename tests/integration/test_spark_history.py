@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud.velocity import feature_names
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.files import Location
-from stores.log import JOIN_KEYS, load_log
+from stores.log import load_log
 from stores.windows_join import Asked, velocity_arrays
 from tests.support.lakes import entity_frame, random_payments, some_reports, write_lake
 from training.spark_history import evaluate_part, whole_keys
