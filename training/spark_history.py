@@ -49,14 +49,14 @@ def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int)
 
     key = JOIN_KEYS[entity]
     columns = [name for name in log.columns if name in _COLUMNS]
-    both = log.select(*columns, sql.lit(value=False).alias(_REPORT))
+    both = log.select(*columns, sql.lit(False).alias(_REPORT))  # noqa: FBT003 - a column has no name for its value
     if reports is not None:
         known = reports.withColumn("event_timestamp", sql.col("created_timestamp"))
         missing = [name for name in columns if name not in known.columns]
         types = dict(log.dtypes)
         for name in missing:
             known = known.withColumn(name, sql.lit(None).cast(types[name]))
-        both = both.unionByName(known.select(*columns, sql.lit(value=True).alias(_REPORT)))
+        both = both.unionByName(known.select(*columns, sql.lit(True).alias(_REPORT)))  # noqa: FBT003
     dealt = sql.coalesce(sql.col(key), sql.lit(""))
     moved = both.withColumn(key, dealt).repartition(parts, key).sortWithinPartitions(key, "event_timestamp", ID)
     return moved.mapInArrow(_evaluator(entity), _schema(entity))
