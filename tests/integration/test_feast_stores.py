@@ -506,12 +506,13 @@ def test_reads_find_the_old_or_the_new_values_while_a_run_writes(world: World) -
     from stores.compiling import compile_plan
 
     plan = plan_from(plan_data(compile_plan(world.store, SERVICE)))
-    asked = with_time(world.payments[-1], START_MS)
+    last = world.payments[-1]
+    asked = with_time(last, last.event_time_ms + 1)
 
     def count() -> Any:
         return read_compiled(world, plan, asked)["card_transaction_count_30d"]
 
-    world.materialize(NOW - timedelta(days=10))
+    world.materialize(moment(last.event_time_ms - 1))
     before = count()
     seen: list[Any] = []
     done = threading.Event()
