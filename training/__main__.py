@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,14 +12,17 @@ from rich.table import Table
 
 from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
-from fraud.windows import DAY
 from stores.bundle_files import point_to, write_bundle
 from training.challenger import Challenger, TrainingPlan, fit_challenger
-from training.command_line import as_of_or_end, end_with, gather, moment, wants_only_json, write_figures
+from training.command_line import as_of_or_end, end_with, gather, moment, show_rejects, wants_only_json, write_figures
+from training.durations import duration_ms
 from training.errors import InvalidSplit
-from training.importing import FORMATS, import_transactions
+from training.importing import import_files
+from training.mapping import find_mapping, shipped_mappings
 from training.profiles import write_profiles
-from training.progress import progress_bar
+from training.progress import progress_bar, progress_bars
+from training.rejects import FILE_NAME
+from training.tokens import read_token_key
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -32,17 +36,34 @@ JsonFile = Annotated[
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="File to import.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Files, CSV or Parquet, or folders of them.", metavar="FILE...")
+    ],
     out: Annotated[Path, typer.Option(help="New folder of the data set.")],
-    format: Annotated[str, typer.Option(help=f"Layout of the source: {', '.join(sorted(FORMATS))}.")],  # noqa: A002
-    label_delay: Annotated[int, typer.Option(min=0, max=365, help="Days until a fraud becomes known.")] = 7,
+    mapping: Annotated[
+        str, typer.Option("--mapping", "--format", help=f"A TOML file, or one of {', '.join(shipped_mappings())}.")
+    ],
+    label_delay: Annotated[
+        str, typer.Option(help="Until a fraud becomes known, such as 7d. [as the mapping says]")
+    ] = "",
+    token_key_file: Annotated[
+        Path | None, typer.Option(help="Secret with which cards become tokens; without it card numbers are refused.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Import a public data set into the transaction log's layout."""
-    with progress_bar("importing") as advance:
-        report = import_transactions(format, source, out, label_delay_ms=label_delay * DAY, progress=advance)
+    """Bring your own data into the transaction log's layout; refused rows are kept with their reasons."""
+    rule = find_mapping(mapping)
+    delay_ms = (
+        duration_ms("label delay", f"{label_delay}d" if label_delay.isdigit() else label_delay) if label_delay else None
+    )
+    key = None if token_key_file is None else read_token_key(token_key_file)
+    with progress_bars("reading, bytes", "writing, rows") as (reading, writing):
+        report = import_files(sources, rule, out, key=key, label_delay_ms=delay_ms, reading=reading, writing=writing)
     figures = {name: getattr(report, name) for name in ("rows", "days", "frauds", "labels", "first_day", "last_day")}
-    _report(figures, json_file)
+    figures |= {"raised_amounts": report.raised_amounts, "rejected": report.rejected}
+    _report(figures, json_file, reasons=[asdict(count) for count in report.reasons])
+    if not wants_only_json(json_file):
+        show_rejects(report.reasons, out / FILE_NAME)
 
 
 @app.command()
@@ -121,8 +142,8 @@ def train(
     typer.echo(f"report   {out / 'evaluation.json'}, {out / 'evaluation.png'}")
 
 
-def _report(figures: dict[str, Any], json_file: Path | None) -> None:
-    write_figures(figures, json_file)
+def _report(figures: dict[str, Any], json_file: Path | None, **more: Any) -> None:
+    write_figures(figures | more, json_file)
     if not wants_only_json(json_file):
         for name, value in figures.items():
             typer.echo(f"{name:>16}  {value}")

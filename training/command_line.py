@@ -1,17 +1,22 @@
 """What the command lines of training and retraining share: days as text, steps with a bar, figures, failures."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from fraud.errors import TollgateError
 from fraud.windows import DAY
 from training.errors import InvalidSplit
 from training.profiles import last_day, profiles_up_to_date, write_profiles
 from training.progress import progress_bar
+from training.rejects import RejectCount
 
 
 def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int) -> tuple[Any, dict[str, Any]]:
@@ -68,6 +73,20 @@ def end_with(room: str, error: TollgateError | OSError) -> NoReturn:
     else:
         typer.echo(f"{room}: {error.filename or 'the disk'}: {error.strerror}", err=True)
     raise SystemExit(1)
+
+
+def show_rejects(reasons: Sequence[RejectCount], path: Path) -> None:
+    """Print how often each reason was met, and where the refused rows are."""
+    if not reasons:
+        return
+    table = Table(title=f"Rejected rows, all of them in {path}")
+    for column in ("rows", "column", "reason", "such as", "at"):
+        table.add_column(column, justify="right" if column == "rows" else "left")
+    for count in reasons:
+        table.add_row(
+            f"{count.rows:,}", *(escape(text) for text in (count.column, count.reason, count.example, count.at))
+        )
+    Console().print(table)
 
 
 def wants_only_json(json_file: Path | None) -> bool:

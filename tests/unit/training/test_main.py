@@ -11,6 +11,7 @@ from training.__main__ import app, main
 from training.command_line import as_of_or_end, make_profiles, moment
 from training.errors import InvalidSplit
 
+LAYOUTS = Path(__file__).parents[2] / "data" / "layouts"
 PAYMENTS = random_payments(51, 120)
 
 
@@ -102,6 +103,34 @@ def test_an_unknown_format_is_named_with_those_there_are(
     said = capsys.readouterr().err
     assert "'stone-tablet'" in said
     assert "handbook" in said
+
+
+def test_import_says_how_many_rows_were_refused_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("import", LAYOUTS / "tabformer.csv", "--mapping", "tabformer", "--out")
+    assert run(monkeypatch, *arguments, tmp_path / "one", "--json", "-") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["rows"], figures["rejected"], figures["frauds"]) == (3, 2, 1)
+    assert {(count["reason"], count["at"]) for count in figures["reasons"]} == {
+        ("no time", "tabformer.csv:3"),
+        ("amount out of range", "tabformer.csv:4"),
+    }
+    assert run(monkeypatch, *arguments, tmp_path / "two", "--label-delay", "9d") == 0
+    said = capsys.readouterr().out
+    assert "no time" in said
+    assert "Rejected rows" in said
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text())["label_delay_ms"] == 9 * 86_400_000
+    assert run(monkeypatch, *arguments, tmp_path / "two") == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_delay_that_is_no_duration_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ("--label-delay", "soon", "--out", tmp_path / "lake")
+    assert run(monkeypatch, "import", tmp_path / "absent.csv", "--mapping", "tabformer", *wrong) == 1
+    assert "label delay 'soon' is not a duration such as 30d" in capsys.readouterr().err
 
 
 def test_profiles_are_made_once_and_only_when_due(lake: Path) -> None:
