@@ -13,13 +13,14 @@ from feast.types import from_feast_to_pyarrow_type
 
 from fraud.errors import UnknownFeature
 from fraud.windows import Entity
-from stores.columns import integers, joined
+from stores.as_known import AsKnown
+from stores.columns import IntArray, integers, joined
 from stores.errors import InvalidEntityFrame
 from stores.files import Location
 from stores.log import JOIN_KEYS, Log, load_log
 from stores.tags import VELOCITY_TAG, tagged_entity
 from stores.view_join import Rows, join_keys, join_view, require_columns, view_name
-from stores.windows_join import Asked, states_at, velocity_arrays
+from stores.windows_join import Asked, known_states_at, states_at, velocity_arrays
 
 ON_DEMAND_SLAB: Final = 65_536
 """Rows given to an on-demand function at a time."""
@@ -44,7 +45,7 @@ class HistoryRequest:
     full_names
         Whether features are named ``view__feature``.
     as_known
-        Whether a row counts only once it had arrived (its created time is not after the question's).
+        Counts a row only once it had arrived, if given.
     """
 
     rows: Rows
@@ -53,7 +54,7 @@ class HistoryRequest:
     on_demand: Mapping[str, OnDemandFeatureView]
     locations: Mapping[str, Location]
     full_names: bool = False
-    as_known: bool = False
+    as_known: AsKnown | None = None
 
     def answer(self) -> Any:
         """Return the rows with their features, an Arrow table.
@@ -107,7 +108,9 @@ class HistoryRequest:
         last = int(times.max()) if len(times) else 0
         whole = not self._replaced_views()  # a state needs the whole past, a window its reach
         first = None if whole or not len(times) else int(times.min())
-        return load_log(lake_of(self.locations[velocity[0]]), first_ms=first, last_ms=last)
+        return load_log(
+            lake_of(self.locations[velocity[0]]), first_ms=first, last_ms=last, arrivals=self.as_known is not None
+        )
 
     def _asked(self) -> Asked:
         table = self.rows.table
@@ -124,13 +127,20 @@ class HistoryRequest:
                     f"{as_of_ms[wrong[0]]} in epoch milliseconds ({len(wrong)} rows differ)"
                 )
         require_columns(table, ("amount_minor", *JOIN_KEYS.values()), nulls=False)
-        return Asked(table, as_of_ms, integers(table["amount_minor"]))
+        return Asked(table, as_of_ms, integers(table["amount_minor"]), self._newest_arrivals())
+
+    def _newest_arrivals(self) -> IntArray | None:
+        return None if self.as_known is None else self.as_known.newest_arrival_us(self.rows.as_of_us)
 
     def _states(self, log: Log | None, view: FeatureView, entity: Entity, features: Sequence[str]) -> dict[str, Any]:
         if log is None:
             raise UnknownFeature(f"view {view.name!r} has no transaction log")
         key = log.numbers(entity, self.rows.table[join_keys(view)[0][1]])
-        state, revision = states_at(log.history(entity), key, self.rows.as_of_us // 1000)
+        as_of_ms, until = self.rows.as_of_us // 1000, self._newest_arrivals()
+        if until is None:
+            state, revision = states_at(log.history(entity), key, as_of_ms)
+        else:
+            state, revision = known_states_at(log.known_history(entity), key, as_of_ms, until)
         both = {f"{entity}_state": state, f"{entity}_revision": revision}
         return {feature: both[feature] for feature in features if feature in both}
 

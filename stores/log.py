@@ -17,6 +17,7 @@ import pyarrow.dataset as pds
 
 from fraud import ring
 from fraud.history import History, Questions, sort_history
+from fraud.known import KnownHistory, sort_known
 from fraud.velocity import Changes, country_code
 from fraud.windows import ENTITIES, Entity, reach_ms
 from stores.columns import (
@@ -27,10 +28,11 @@ from stores.columns import (
     hash_strings,
     integers,
     joined,
+    microseconds,
     milliseconds,
     number_keys,
 )
-from stores.errors import UnreadableSource
+from stores.errors import UnreadableSource, UnsupportedRequest
 from stores.files import Location, Span, read_files
 
 REACH_MS: Final = reach_ms()
@@ -41,6 +43,7 @@ LABELS: Final = "labels.parquet"
 JOIN_KEYS: Final[dict[Entity, str]] = {entity: f"{entity}_id" for entity in ENTITIES}
 
 _TIME: Final = "event_timestamp"
+_CREATED: Final = "created_timestamp"
 _CHANGE_COLUMNS: Final = (
     "transaction_id",
     *JOIN_KEYS.values(),
@@ -70,6 +73,8 @@ class Log:
         Records of :data:`fraud.ring.ENTRY` without ``party`` and ``other``.
     transaction_keys, report_keys
         The key numbers of each record, -1 where it has none.
+    arrived_us
+        When each transaction and then each report arrived, epoch microseconds; null when the log was loaded without.
     """
 
     keys: Mapping[Entity, Any]
@@ -77,16 +82,33 @@ class Log:
     transaction_keys: Mapping[Entity, IntArray]
     reports: Changes
     report_keys: Mapping[Entity, IntArray]
+    arrived_us: IntArray | None = None
 
     def history(self, entity: Entity) -> History:
         """Return what happened to every ``entity``, sorted; transactions that lie in the log twice count once."""
+        key, changes = self._changes(entity)
+        return sort_history(entity, key, changes, len(self.keys[entity]))
+
+    def known_history(self, entity: Entity) -> KnownHistory:
+        """Return what happened to every ``entity`` and when it arrived.
+
+        Raises
+        ------
+        UnsupportedRequest
+            The log was loaded without arrivals.
+        """
+        if self.arrived_us is None:
+            raise UnsupportedRequest("the log was loaded without arrivals; load it with arrivals=True")
+        key, changes = self._changes(entity)
+        return sort_known(entity, key, changes, self.arrived_us, len(self.keys[entity]))
+
+    def _changes(self, entity: Entity) -> tuple[IntArray, Changes]:
         changes = np.concatenate((self.transactions, self.reports))
         count = len(self.transactions)
         party, other = _PARTIES[entity]
         changes["party"][:count] = self._hashes(party)
         changes["other"][:count] = self._hashes(other)
-        key = np.concatenate((self.transaction_keys[entity], self.report_keys[entity]))
-        return sort_history(entity, key, changes, len(self.keys[entity]))
+        return np.concatenate((self.transaction_keys[entity], self.report_keys[entity])), changes
 
     def numbers(self, entity: Entity, keys: Any) -> IntArray:
         """Return the number of each join key in an Arrow string column; -1 for null, empty and never seen."""
@@ -133,11 +155,11 @@ def _rounded(column: Any) -> IntArray:
     return np.where(np.isnan(degrees), ring.NOWHERE, np.rint(np.nan_to_num(degrees) * 1e5)).astype(np.int64)
 
 
-def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None = None) -> Log:
+def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None = None, arrivals: bool = False) -> Log:
     """Return what questions asked from ``first_ms`` to ``last_ms`` may see.
 
     Only the days from ``first_ms - REACH_MS`` on are read, and nothing at or after ``last_ms``: a question never sees
-    its own time. Null is no bound; a state needs the whole past.
+    its own time. Null is no bound; a state needs the whole past. Created times are read when ``arrivals`` are wanted.
 
     Raises
     ------
@@ -152,14 +174,18 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     first = None if first_ms is None else (first_ms - REACH_MS) * 1000
     last = None if last_ms is None else last_ms * 1000 - 1
     source = lake.within(TRANSACTIONS)
-    table = read_files(source, _CHANGE_COLUMNS, _TIME, Span(first, last, by_day=True))
-    _check_nulls(source, table, ("transaction_id", "card_id", "merchant_id", "amount_minor", _TIME, "country"))
+    created = (_CREATED,) if arrivals else ()
+    table = read_files(source, (*_CHANGE_COLUMNS, *created), _TIME, Span(first, last, by_day=True))
+    _check_nulls(
+        source, table, ("transaction_id", "card_id", "merchant_id", "amount_minor", _TIME, "country", *created)
+    )
     reports = _read_reports(lake, first, last)
     keys, of_transactions, of_reports = {}, {}, {}
     for entity, column in JOIN_KEYS.items():
         keys[entity], numbers = number_keys([table[column], reports[column]])
         of_transactions[entity], of_reports[entity] = numbers
-    return Log(keys, _transaction_changes(table), of_transactions, _report_changes(reports), of_reports)
+    arrived = np.concatenate([microseconds(some[_CREATED]) for some in (table, reports)]) if arrivals else None
+    return Log(keys, _transaction_changes(table), of_transactions, _report_changes(reports), of_reports, arrived)
 
 
 def _transaction_changes(table: Any) -> Changes:
@@ -179,7 +205,7 @@ def _transaction_changes(table: Any) -> Changes:
 
 def _report_changes(reports: Any) -> Changes:
     changes = np.zeros(reports.num_rows, ring.ENTRY)
-    changes["time"] = milliseconds(reports["created_timestamp"])
+    changes["time"] = milliseconds(reports[_CREATED])
     changes["id"] = hash_strings(joined(reports["transaction_id"]))
     changes["latitude"] = changes["longitude"] = ring.NOWHERE
     changes["flags"] = ring.REPORT
@@ -192,12 +218,11 @@ def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> 
     names = ("transaction_id", *JOIN_KEYS.values())
     if not labels.exists():
         return pa.table(
-            {name: pa.array([], pa.string()) for name in names}
-            | {"created_timestamp": pa.array([], pa.timestamp("us"))}
+            {name: pa.array([], pa.string()) for name in names} | {_CREATED: pa.array([], pa.timestamp("us"))}
         )
-    columns = ("transaction_id", "created_timestamp")
+    columns = ("transaction_id", _CREATED)
     span = Span(first_us, last_us)
-    reports = read_files(labels, columns, "created_timestamp", span, pds.field("is_fraud"))
+    reports = read_files(labels, columns, _CREATED, span, pds.field("is_fraud"))
     _check_nulls(labels, reports, columns)
     wanted = pds.field("transaction_id").isin(joined(reports["transaction_id"]).unique())
     owners = read_files(lake.within(TRANSACTIONS), names, _TIME, Span(None, last_us, by_day=True), wanted)

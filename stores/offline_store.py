@@ -7,6 +7,9 @@ comes back, in order, whatever its key, time or repetition. Times without a zone
   that log leaves behind, and ``feast materialize`` rebuilds the online store from it;
 * an on-demand view tagged ``velocity: windows`` is evaluated from the log, at each row's own time;
 * a view tagged ``pit: strict`` shows a row only to later questions, not to one of the same time.
+
+``as_known: true`` and ``lag_ms: 2000`` beside ``type`` make every request see only what had arrived, see
+:mod:`stores.as_known`.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,11 +34,12 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel
 from feast.utils import make_tzaware
 
+from stores.as_known import AsKnown, asked_as_known
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import microseconds
-from stores.errors import InvalidEntityFrame, UnsupportedRequest
+from stores.errors import InvalidEntityFrame, InvalidStoreConfig, UnsupportedRequest
 from stores.files import Location, Span, append_rows, read_files
-from stores.history_request import HistoryRequest, lake_of, velocity_entity
+from stores.history_request import HistoryRequest, lake_of
 from stores.log import load_log
 from stores.offline_job import AsOfRetrievalJob
 from stores.tags import tagged_entity
@@ -44,9 +48,24 @@ from stores.windows_join import latest_states
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
-    """Configuration of :class:`AsOfOfflineStore`: nothing but its name."""
+    """Configuration of :class:`AsOfOfflineStore`.
+
+    Parameters
+    ----------
+    as_known
+        Whether every request for history sees a row only once it had arrived, see :mod:`stores.as_known`.
+    lag_ms
+        How long after its created time a row is there to be read, of requests as known.
+    """
 
     type: Literal["stores.offline_store.AsOfOfflineStore"] = "stores.offline_store.AsOfOfflineStore"
+    as_known: bool = False
+    lag_ms: int = 0
+
+    def model_post_init(self, _context: Any) -> None:
+        """Raise :class:`InvalidStoreConfig` for a lag that is negative."""
+        if self.lag_ms < 0:
+            raise InvalidStoreConfig(f"lag_ms: {self.lag_ms} is negative; nothing is known before it arrives")
 
 
 class AsOfOfflineStore(OfflineStore):
@@ -73,21 +92,20 @@ class AsOfOfflineStore(OfflineStore):
             Join keys, ``event_timestamp``, and the request values that the on-demand views want. ``event_time_ms``
             must be ``event_timestamp`` in epoch milliseconds.
         kwargs
-            ``filter_by_created_timestamp`` sees a row of a profile only once it had arrived; it is not offered for
-            velocity, whose log is read by event time.
+            ``filter_by_created_timestamp`` asks for history as known, see :mod:`stores.as_known`.
 
         Raises
         ------
         InvalidEntityFrame
             The frame misses a column, holds a null key or time, or contradicts itself.
         UnsupportedRequest
-            No frame was given, or one of the two above were asked for together.
+            No frame was given.
         """
-        as_known = bool(kwargs.pop("filter_by_created_timestamp", False))
+        offline = config.offline_store
+        flag = bool(kwargs.pop("filter_by_created_timestamp", False))
+        as_known = asked_as_known(AsKnown(offline.lag_ms) if flag or offline.as_known else None)
         if not isinstance(entity_df, pd.DataFrame) or kwargs:
             raise UnsupportedRequest("features are joined to a pandas DataFrame; neither SQL nor a date range is taken")
-        if as_known and any(velocity_entity(view) for view in feature_views):
-            raise UnsupportedRequest("velocity is read by event time; ask for it without filter_by_created_timestamp")
         frame, time = _entity_rows(entity_df)
         request = HistoryRequest(
             rows=frame,

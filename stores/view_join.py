@@ -14,6 +14,7 @@ from feast.feature_view_projection import FeatureViewProjection
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
+from stores.as_known import AsKnown
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import IntArray, find_keys, joined, microseconds, number_keys
 from stores.errors import InvalidEntityFrame, UnreadableSource, UnsupportedRequest
@@ -38,12 +39,12 @@ class Rows:
 
 
 def join_view(
-    rows: Rows, view: FeatureView, features: Sequence[str], location: Location, *, as_known: bool = False
+    rows: Rows, view: FeatureView, features: Sequence[str], location: Location, *, as_known: AsKnown | None = None
 ) -> dict[str, Any]:
     """Return the features of an ordinary view that each row sees, null where there is none.
 
     A row of the source is seen from its time until its time plus the view's ``ttl``, both inclusive. Of several the
-    newest counts, and of those of one time the one created last.
+    newest counts, and of those of one time the one created last. As known, rows that had not arrived are not there.
 
     Raises
     ------
@@ -69,7 +70,8 @@ def join_view(
     refuse_nulls(location, table, (*stored, *times))
     row_key, asked_key, count = number_rows(table, stored, rows.table, [asked for _, asked in keys])
     ordered = sort_rows(row_key, microseconds(table[times[0]]), microseconds(table[times[1]]), count)
-    known = rows.as_of_us if as_known else np.full(len(until), EVER, np.int64)
+    ever = np.full(len(until), EVER, np.int64)
+    known = ever if as_known is None else as_known.newest_arrival_us(rows.as_of_us)
     place = newest_rows(ordered, Moments(asked_key, until, oldest, known))
     index = pa.array(place, mask=place < 0)
     types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}

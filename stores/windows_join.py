@@ -1,6 +1,6 @@
 """Velocity from the log: every window of any rows at their own times, and states as they stood."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from fraud.features import CROSS_FEATURES, VELOCITY, Feature, cross_columns
-from fraud.history import History, Questions, read_history
+from fraud.history import History, Questions, read_history, sort_history
+from fraud.known import KnownHistory, read_known
 from fraud.velocity import state_from_history
 from fraud.windows import ENTITIES, Entity
 from stores.columns import MOMENT, FloatArray, IntArray, nullable
@@ -34,11 +35,14 @@ class Asked:
         Time of each row.
     amount_minor
         Amount of each row.
+    until_us
+        The newest arrival that each row may see, epoch microseconds; null where arrival does not matter.
     """
 
     table: Any
     as_of_ms: IntArray
     amount_minor: IntArray
+    until_us: IntArray | None = None
 
 
 def velocity_arrays(log: Log, asked: Asked, wanted: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def velocity_arrays(log: Log, asked: Asked, wanted: Sequence[str]) -> dict[str, 
     Parameters
     ----------
     log
-        Loaded for these rows' times.
+        Loaded for these rows' times; with arrivals where the rows bound them.
     asked
         The rows.
     wanted
@@ -69,11 +73,20 @@ def velocity_arrays(log: Log, asked: Asked, wanted: Sequence[str]) -> dict[str, 
 
 
 def _slabs(log: Log, asked: Asked) -> Iterator[tuple[FloatArray, IntArray]]:
-    prepared = [(log.history(entity), _questions(log, asked, entity)) for entity in ENTITIES]
+    read = [_reader(log, asked, entity) for entity in ENTITIES]
     for start in range(0, len(asked.as_of_ms), SLAB):
         part = slice(start, start + SLAB)
-        seen = np.hstack([read_history(history, _slice(questions, part)) for history, questions in prepared])
-        yield seen, asked.amount_minor[part]
+        yield np.hstack([read_one(part) for read_one in read]), asked.amount_minor[part]
+
+
+def _reader(log: Log, asked: Asked, entity: Entity) -> Callable[[slice], FloatArray]:
+    """Return what reads every value of one kind of entity for a part of the rows."""
+    questions, until = _questions(log, asked, entity), asked.until_us
+    if until is None:
+        history = log.history(entity)
+        return lambda part: read_history(history, _slice(questions, part))
+    known = log.known_history(entity)
+    return lambda part: read_known(known, _slice(questions, part), until[part])
 
 
 def _questions(log: Log, asked: Asked, entity: Entity) -> Questions:
@@ -111,6 +124,19 @@ def states_at(history: History, key: IntArray, as_of_ms: IntArray) -> tuple[Any,
     for number, as_of in zip(key.tolist(), as_of_ms.tolist(), strict=True):
         past = history.of(number) if number >= 0 else history.changes[:0]
         past = past[: np.searchsorted(past["time"], as_of)]
+        state, revision = state_from_history(history.entity, past) if len(past) else (None, None)
+        held.append(state)
+        revisions.append(revision)
+    return pa.array(held, pa.binary()), pa.array(revisions, pa.int64())
+
+
+def known_states_at(history: KnownHistory, key: IntArray, as_of_ms: IntArray, until_us: IntArray) -> tuple[Any, Any]:
+    """Return what :func:`states_at` does, of the changes that had arrived by ``until_us``."""
+    held: list[bytes | None] = []
+    revisions: list[int | None] = []
+    for number, as_of, until in zip(key.tolist(), as_of_ms.tolist(), until_us.tolist(), strict=True):
+        seen = history.visible(number, as_of, until) if number >= 0 else history.changes[:0]
+        past = sort_history(history.entity, np.zeros(len(seen), np.int64), seen, 1).of(0)
         state, revision = state_from_history(history.entity, past) if len(past) else (None, None)
         held.append(state)
         revisions.append(revision)

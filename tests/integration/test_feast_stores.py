@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -337,8 +337,6 @@ def test_contradictions_and_nulls_are_refused_by_name(world: World) -> None:
             world.store.get_historical_features(broken, world.service).to_df()
     with pytest.raises(UnsupportedRequest, match="pandas DataFrame"):
         world.store.get_historical_features("SELECT 1", ["card_profile:card_age_days"])
-    with pytest.raises(UnsupportedRequest, match="event time"):
-        world.store.get_historical_features(frame, world.service, filter_by_created_timestamp=True)
 
 
 def test_a_saved_dataset_reads_back_and_is_not_overwritten(world: World, tmp_path: Path) -> None:
@@ -360,11 +358,12 @@ def test_a_saved_dataset_reads_back_and_is_not_overwritten(world: World, tmp_pat
 # --- Ordinary views, joined ------------------------------------------------------------------------------------------
 
 
-def joined_profile(tmp_path: Path, *, ttl: timedelta, tags: dict[str, str], as_known: bool = False) -> list[Any]:
+def joined_profile(tmp_path: Path, *, ttl: timedelta, tags: dict[str, str], lag_ms: int | None = None) -> list[Any]:
     """Return what questions 1 us before, at, and after noon and the ttl's end see of two cards' rows."""
     from feast import Entity, FeatureView, Field, FileSource, ValueType
     from feast.types import Int64, String
 
+    from stores.as_known import AsKnown
     from stores.files import Location
     from stores.view_join import Rows, join_view
 
@@ -393,7 +392,8 @@ def joined_profile(tmp_path: Path, *, ttl: timedelta, tags: dict[str, str], as_k
     asked = [("a", -1), ("a", 0), ("a", 1), ("a", hour), ("a", hour + 1), ("b", -1), ("b", 0), ("x", 0), ("", 0)]
     times = np.array([noon + offset for _, offset in asked], np.int64)
     frame = Rows(pa.table({"card_id": [key for key, _ in asked]}), times)
-    found = join_view(frame, view, ["seen"], Location(str(tmp_path / "rows.parquet")), as_known=as_known)["seen"]
+    known = None if lag_ms is None else AsKnown(lag_ms)
+    found = join_view(frame, view, ["seen"], Location(str(tmp_path / "rows.parquet")), as_known=known)["seen"]
     assert found.type == pa.int64()  # as declared, though the file has 32 bits
     values: list[Any] = found.to_pylist()
     return values
@@ -410,8 +410,39 @@ def test_a_strict_view_hides_a_row_from_its_own_time(tmp_path: Path) -> None:
 
 
 def test_as_known_a_correction_is_not_seen_before_it_arrived(tmp_path: Path) -> None:
-    found = joined_profile(tmp_path, ttl=timedelta(0), tags={}, as_known=True)
+    found = joined_profile(tmp_path, ttl=timedelta(0), tags={}, lag_ms=0)
     assert found == [None, 1, 1, 1, 1, None, 4, None, None]
+
+
+def test_as_known_a_row_waits_for_its_arrival_and_the_lag(tmp_path: Path) -> None:
+    hour_ms = 3_600_000
+    assert joined_profile(tmp_path, ttl=timedelta(0), tags={}, lag_ms=hour_ms)[2:5] == [None, 1, 1]
+    assert joined_profile(tmp_path, ttl=timedelta(0), tags={"pit": "strict"}, lag_ms=0)[:4] == [None, 3, 1, 1]
+
+
+def test_as_known_is_asked_for_by_flag_block_and_configuration_alike(world: World) -> None:
+    from stores.as_known import AsKnown, asking_as_known
+
+    asked = world.payments[200:400]
+    plain, flagged = world.history(asked), world.history(asked, filter_by_created_timestamp=True)
+    assert_equal_features(plain, flagged)  # every row of this log arrived when it happened
+    with asking_as_known(AsKnown(lag_ms=30 * DAY_MS)):
+        lagged = world.history(asked)
+    assert (lagged["card_transaction_count_24h"] == 0).all()  # nothing of the last day was known
+    assert (plain["card_transaction_count_24h"] > 0).any()
+    profiled = lagged["card_age_days"].fillna(-1).tolist()
+    assert profiled != plain["card_age_days"].fillna(-1).tolist()
+    config = world.lake.parent / "as_known.yaml"
+    own = (world.lake.parent / "feature_store.yaml").read_text(encoding="utf-8")
+    line = "  type: stores.offline_store.AsOfOfflineStore\n"
+    assert line in own
+    config.write_text(own.replace(line, f"{line}  as_known: true\n  lag_ms: {30 * DAY_MS}\n"), encoding="utf-8")
+    configured_world = replace(world, store=open_store(config))
+    configured = configured_world.history(asked)
+    with asking_as_known(None):
+        again = configured_world.history(asked)
+    assert_equal_features(configured, lagged)
+    assert_equal_features(again, plain)
 
 
 # --- Writes ----------------------------------------------------------------------------------------------------------
