@@ -67,3 +67,15 @@ class InvalidDuration(TollgateError):
     """A text that is no duration."""
 
     code = "invalid_duration"
+
+
+class NothingToAudit(TollgateError):
+    """There is no row that the leak prover could audit."""
+
+    code = "nothing_to_audit"
+
+
+class LeakingTrainingSet(TollgateError):
+    """The leak prover found a feature that sees what its row could not know, or rows that it cannot vouch for."""
+
+    code = "leaking_training_set"
