@@ -12,9 +12,21 @@ from rich.table import Table
 
 from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
+from fraud.features import SERVICE
 from stores.bundle_files import point_to, write_bundle
 from training.challenger import Challenger, TrainingPlan, fit_challenger
-from training.command_line import as_of_or_end, end_with, gather, moment, show_rejects, wants_only_json, write_figures
+from training.command_line import (
+    as_of_or_end,
+    asked_history,
+    end_with,
+    gather,
+    make_dataset,
+    moment,
+    show_rejects,
+    wants_only_json,
+    write_figures,
+)
+from training.dataset_request import DatasetRequest
 from training.durations import duration_ms
 from training.errors import InvalidSplit
 from training.importing import import_files
@@ -22,6 +34,7 @@ from training.mapping import find_mapping, shipped_mappings
 from training.profiles import write_profiles
 from training.progress import progress_bar, progress_bars
 from training.rejects import FILE_NAME
+from training.sampling import Sampling
 from training.tokens import read_token_key
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -79,21 +92,34 @@ def dataset(
     lake: Lake,
     start: Annotated[str, typer.Option(help="First day, such as 2026-03-01 (UTC).")],
     end: Annotated[str, typer.Option(help="Day after the last.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    as_of: Annotated[str, typer.Option(help="Day at which labels are read; later arrivals are unknown.")] = "",
+    out: Annotated[Path, typer.Option(help="New folder: rows.parquet, manifest.json, card.html.")],
+    service: Annotated[str, typer.Option(help="Feature service.")] = SERVICE,
+    label_delay: Annotated[str, typer.Option(help="Age at which a label is settled; younger rows stay out.")] = "30d",
+    as_of: Annotated[str, typer.Option(help="Day at which labels are read. [end plus label delay]")] = "",
+    as_known: Annotated[bool, typer.Option("--as-known", help="Rows see only what had arrived.")] = False,
+    lag: Annotated[str, typer.Option(help="With --as-known: what had arrived so long before.")] = "0s",
+    keep_legitimate: Annotated[float, typer.Option(help="Share of legitimate rows to keep, with weights.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are kept, and of those that are audited.")] = 0,
     repo: Repo = ROOT / "feature_repo",
     json_file: JsonFile = None,
 ) -> None:
-    """Build a point-in-time training set through Feast and write it as Parquet."""
-    from training.frames import write_training_set
-
-    span = moment("start", start), moment("end", end)
-    if span[0] >= span[1]:
-        raise InvalidSplit(f"start {start} is not before end {end}")
-    as_of_ms = moment("as-of", as_of) if as_of else span[1]
-    rows, _ = gather(lake, repo, start_ms=span[0], end_ms=span[1], as_of_ms=as_of_ms)
-    digest = write_training_set(rows, out)
-    _report({"rows": len(rows.is_fraud), "frauds": int(rows.is_fraud.sum()), "sha256": digest}, json_file)
+    """Build a point-in-time training set through Feast, prove that nothing leaks, and write it with its data card."""
+    request = DatasetRequest(
+        start_ms=moment("start", start),
+        end_ms=moment("end", end),
+        label_delay_ms=duration_ms("label delay", label_delay),
+        as_of_ms=moment("as-of", as_of) if as_of else None,
+        as_known=asked_history("lag", lag, as_known=as_known),
+        sampling=Sampling(keep_legitimate, seed),
+        service=service,
+    )
+    built = make_dataset(lake, repo, request, out, root=ROOT, seed=seed)
+    manifest = built.manifest
+    figures: dict[str, Any] = {name: manifest[name] for name in ("rows", "frauds", "immature_rows_left_out")}
+    figures |= {"leaks": len(manifest["leak_audit"]["leaks"]), "sha256": manifest["digests"]["rows"]}
+    _report(figures, json_file, manifest=manifest)
+    if not wants_only_json(json_file):
+        typer.echo(f"data card        {out / 'card.html'}")
 
 
 @app.command()

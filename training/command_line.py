@@ -13,9 +13,12 @@ from rich.table import Table
 
 from fraud.errors import TollgateError
 from fraud.windows import DAY
+from stores.as_known import AsKnown
+from training.dataset_request import DatasetRequest
+from training.durations import duration_ms
 from training.errors import InvalidSplit
 from training.profiles import last_day, profiles_up_to_date, write_profiles
-from training.progress import progress_bar
+from training.progress import progress_bar, progress_bars
 from training.rejects import RejectCount
 
 
@@ -31,6 +34,34 @@ def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int)
     with progress_bar("features, point in time") as advance:
         rows = build_training_set(store, lake, start_ms=start_ms, end_ms=end_ms, as_of_ms=as_of_ms, progress=advance)
     return rows, read_plan
+
+
+def make_dataset(lake: Path, repo: Path, request: DatasetRequest, out: Path, *, root: Path, seed: int) -> Any:
+    """Build, prove and write a training set, see :func:`training.dataset_files.build_dataset`; makes due profiles."""
+    from training.dataset_files import Shown, build_dataset
+    from training.feast_store import open_lake_store
+
+    make_profiles(lake)
+    with progress_bar("feast: definitions of this lake"):
+        store = open_lake_store(repo, lake)
+    with progress_bars("features, point in time", "leak audit") as (features, audit):
+        return build_dataset(
+            store, lake, request, out, root=root, shown=Shown(features=features, audit=audit), seed=seed
+        )
+
+
+def asked_history(name: str, lag: str, *, as_known: bool) -> AsKnown | None:
+    """Return what history a row may see, null for all that had happened by its time.
+
+    Raises
+    ------
+    InvalidSplit
+        A lag was given without asking as known, where it would change nothing.
+    """
+    lag_ms = duration_ms(name, lag)
+    if lag_ms and not as_known:
+        raise InvalidSplit(f"--{name} {lag} needs --as-known: by event time nothing lags")
+    return AsKnown(lag_ms) if as_known else None
 
 
 def make_profiles(lake: Path) -> None:

@@ -48,7 +48,7 @@ _OFFSETS: Final[Mapping[Kind, tuple[int, ...]]] = {
 def perturb(tables: Tables, probes: Probes, kind: Kind, *, lag_ms: int = 0) -> tuple[Tables, int]:
     """Return the lake after the changes of a kind, and how many rows were altered, removed or added.
 
-    ``lag_ms`` is that of the set, for the kind ``unknown``.
+    ``lag_ms`` is that of a set as known.
     """
     if kind == UNKNOWN:
         return _unknown(tables, probes, lag_ms)
@@ -71,7 +71,7 @@ def perturb(tables: Tables, probes: Probes, kind: Kind, *, lag_ms: int = 0) -> t
     if kind == "same time":
         return out, changed
     profiles, more = _profiles(tables, probes, past=kind == "control")
-    labels, said = _known_before(tables, probes) if kind == "control" else (tables.labels, 0)
+    labels, said = _known_before(tables, probes, lag_ms) if kind == "control" else (tables.labels, 0)
     return replace(out, profiles=profiles, labels=labels), changed + more + said
 
 
@@ -121,10 +121,10 @@ def _late(tables: Tables, probes: Probes) -> tuple[Tables, int]:
     return replace(out, profiles=profiles), changed
 
 
-def _known_before(tables: Tables, probes: Probes) -> tuple[pa.Table, int]:
+def _known_before(tables: Tables, probes: Probes, lag_ms: int) -> tuple[pa.Table, int]:
     """Report earlier payments in time to be known: for the control."""
     earlier = np.unique(np.concatenate([_previous(probes, entity) for entity in ENTITIES]))
-    known = probes.bound_ms[earlier] - 1
+    known = probes.bound_ms[earlier] - 1 - lag_ms
     return pa.concat_tables([tables.labels, _reports(tables.transactions, earlier, known, known)]), len(earlier)
 
 

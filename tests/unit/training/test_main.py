@@ -6,10 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.lakes import random_payments, write_lake
+from tests.support.feast_lakes import MIDDLE_MS, FeastLake
+from tests.support.lakes import DAY_MS, random_payments, write_lake
 from training.__main__ import app, main
 from training.command_line import as_of_or_end, make_profiles, moment
 from training.errors import InvalidSplit
+from training.transaction_log import day_text
 
 LAYOUTS = Path(__file__).parents[2] / "data" / "layouts"
 PAYMENTS = random_payments(51, 120)
@@ -75,6 +77,58 @@ def test_a_bad_span_names_its_value(
     assert run(monkeypatch, "dataset", "--lake", lake, "--out", lake / "x.parquet", *arguments) == 1
     assert sentence in capsys.readouterr().err
     assert not (lake / "x.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--label-delay", "a month"), "label delay 'a month' is not a duration such as 30d"),
+        (("--as-known", "--lag", "2"), "lag '2' is not a duration such as 30d, 12h, 90m, 2s or 250ms"),
+        (("--lag", "2s"), "--lag 2s needs --as-known: by event time nothing lags"),
+        (("--keep-legitimate", "1.5"), "keep-legitimate 1.5 is not above 0 and at most 1"),
+        (("--service", "mine"), "service 'mine' has no feature contract here; there is fraud_score_v1"),
+        (("--as-of", "2026-02-30"), "as-of '2026-02-30' is not a day such as 2026-03-01"),
+    ],
+)
+def test_a_dataset_refuses_what_it_cannot_answer(
+    lake: Path,
+    arguments: tuple[str, ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    span = ("--start", "2026-01-20", "--end", "2026-01-25")
+    assert run(monkeypatch, "dataset", "--lake", lake, "--out", lake / "set", *span, *arguments) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (lake / "set").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dataset_is_asked_for_in_words(
+    filled: FeastLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, end = (day_text(time) for time in (MIDDLE_MS - 6 * DAY_MS, MIDDLE_MS))
+    words = (
+        "--start",
+        first,
+        "--end",
+        end,
+        "--label-delay",
+        "5d",
+        "--as-known",
+        "--lag",
+        "2s",
+        "--keep-legitimate",
+        "0.5",
+    )
+    out = tmp_path / "set"
+    assert run(monkeypatch, "dataset", "--lake", filled.folder, "--out", out, *words, "--json", "-") == 0
+    figures = json.loads(capsys.readouterr().out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert figures["manifest"] == manifest
+    assert (figures["rows"], figures["leaks"]) == (pq.read_metadata(out / "rows.parquet").num_rows, 0)
+    request = manifest["request"]
+    assert (request["start"], request["end"], request["label_delay"], request["lag_ms"]) == (first, end, "5d", 2_000)
 
 
 @pytest.mark.parametrize(
