@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,16 +17,14 @@ from stores.bundle_files import point_to, write_bundle
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import (
     as_of_or_end,
-    asked_history,
+    dataset_request,
     end_with,
     gather,
     make_dataset,
-    moment,
     show_rejects,
     wants_only_json,
     write_figures,
 )
-from training.dataset_request import DatasetRequest
 from training.durations import duration_ms
 from training.errors import InvalidSplit
 from training.importing import import_files
@@ -34,7 +32,6 @@ from training.mapping import find_mapping, shipped_mappings
 from training.profiles import write_profiles
 from training.progress import progress_bar, progress_bars
 from training.rejects import FILE_NAME
-from training.sampling import Sampling
 from training.tokens import read_token_key
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -104,15 +101,11 @@ def dataset(
     json_file: JsonFile = None,
 ) -> None:
     """Build a point-in-time training set through Feast, prove that nothing leaks, and write it with its data card."""
-    request = DatasetRequest(
-        start_ms=moment("start", start),
-        end_ms=moment("end", end),
-        label_delay_ms=duration_ms("label delay", label_delay),
-        as_of_ms=moment("as-of", as_of) if as_of else None,
-        as_known=asked_history("lag", lag, as_known=as_known),
-        sampling=Sampling(keep_legitimate, seed),
-        service=service,
-    )
+    request = dataset_request(
+        start, end, label_delay=label_delay, as_of=as_of, as_known=as_known, lag=lag, keep_legitimate=keep_legitimate,
+        seed=seed,
+    )  # fmt: skip
+    request = replace(request, service=service)
     built = make_dataset(lake, repo, request, out, root=ROOT, seed=seed)
     manifest = built.manifest
     figures: dict[str, Any] = {name: manifest[name] for name in ("rows", "frauds", "immature_rows_left_out")}

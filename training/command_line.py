@@ -20,6 +20,7 @@ from training.errors import InvalidSplit
 from training.profiles import last_day, profiles_up_to_date, write_profiles
 from training.progress import progress_bar, progress_bars
 from training.rejects import RejectCount
+from training.sampling import Sampling
 
 
 def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int) -> tuple[Any, dict[str, Any]]:
@@ -36,7 +37,7 @@ def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int)
     return rows, read_plan
 
 
-def make_dataset(lake: Path, repo: Path, request: DatasetRequest, out: Path, *, root: Path, seed: int) -> Any:
+def make_dataset(lake: Path, repo: Path, request: DatasetRequest, out: Path, *, root: Path, seed: int = 0) -> Any:
     """Build, prove and write a training set, see :func:`training.dataset_files.build_dataset`; makes due profiles."""
     from training.dataset_files import Shown, build_dataset
     from training.feast_store import open_lake_store
@@ -48,6 +49,39 @@ def make_dataset(lake: Path, repo: Path, request: DatasetRequest, out: Path, *, 
         return build_dataset(
             store, lake, request, out, root=root, shown=Shown(features=features, audit=audit), seed=seed
         )
+
+
+def dataset_request(
+    start: str,
+    end: str,
+    *,
+    label_delay: str = "30d",
+    as_of: str = "",
+    as_known: bool = False,
+    lag: str = "0s",
+    keep_legitimate: float = 1.0,
+    seed: int = 0,
+) -> DatasetRequest:
+    """Return what is asked of a training set, from the words of ``python -m training dataset``.
+
+    Raises
+    ------
+    InvalidSplit, InvalidDuration
+        A word is no day or no duration, or no row can answer; the message has it.
+
+    Examples
+    --------
+    >>> dataset_request("2026-03-01", "2026-03-08", label_delay="14d").as_data()["label_delay"]
+    '14d'
+    """
+    return DatasetRequest(
+        start_ms=moment("start", start),
+        end_ms=moment("end", end),
+        label_delay_ms=duration_ms("label delay", label_delay),
+        as_of_ms=moment("as-of", as_of) if as_of else None,
+        as_known=asked_history("lag", lag, as_known=as_known),
+        sampling=Sampling(keep_legitimate, seed),
+    )
 
 
 def asked_history(name: str, lag: str, *, as_known: bool) -> AsKnown | None:

@@ -14,17 +14,19 @@ import pytest
 
 from fraud.features import FEATURE_NAMES
 from stores.as_known import AsKnown
+from stores.log import REACH_MS
 from tests.support.feast_lakes import MIDDLE_MS, PAYMENTS, REPORTS, FeastLake, nothing
 from tests.support.lakes import DAY_MS
 from training import dataset_files
 from training.dataset import read_log
-from training.dataset_files import Dataset, Shown, build_dataset
+from training.dataset_files import Dataset, Shown, build_dataset, data_digest
 from training.dataset_request import DatasetRequest
 from training.errors import InvalidSplit, LeakingTrainingSet, UnreadableSource, UnwritableOutput
 from training.frames import read_training_set, write_training_set
 from training.maturity import maturity_of
 from training.offline_vectors import FloatArray, history_vectors
 from training.sampling import Sampling
+from training.transaction_log import day_text
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -33,10 +35,25 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 ROOT = Path(__file__).parents[3]
-START_MS = MIDDLE_MS - 12 * DAY_MS
+START_MS = MIDDLE_MS - 9 * DAY_MS
 REQUEST = DatasetRequest(START_MS, MIDDLE_MS, label_delay_ms=4 * DAY_MS)
 SHOWN = Shown(nothing, nothing)
 Build = Callable[..., Dataset]
+
+
+SAMPLED = replace(REQUEST, sampling=Sampling(0.5), as_known=AsKnown(2_000))
+
+
+@pytest.fixture(scope="module")
+def sets(feast_lake: FeastLake, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
+    """Two sets of the usual lake, built once for the tests that only look."""
+    feast_lake.fill(PAYMENTS, REPORTS)
+    folder = tmp_path_factory.mktemp("sets")
+    asked = {"whole": REQUEST, "part": SAMPLED}
+    return {
+        name: build_dataset(feast_lake.store, feast_lake.folder, request, folder / name, root=ROOT, shown=SHOWN)
+        for name, request in asked.items()
+    }
 
 
 @pytest.fixture
@@ -47,25 +64,19 @@ def build(filled: FeastLake, tmp_path: Path) -> Build:
     return built
 
 
-def test_the_same_question_gives_the_same_bytes(build: Build) -> None:
-    sampled = replace(REQUEST, sampling=Sampling(0.5))
-    one, other = build("one", sampled), build("other", sampled)
+def test_the_same_question_gives_the_same_bytes(build: Build, sets: dict[str, Dataset]) -> None:
+    one, other = sets["part"], build("other", SAMPLED)
     assert sorted(path.name for path in one.folder.iterdir()) == ["card.html", "manifest.json", "rows.parquet"]
     for path in one.folder.iterdir():
         assert path.read_bytes() == (other.folder / path.name).read_bytes()
-    assert (
-        build("third", replace(sampled, sampling=Sampling(0.5, seed=1))).manifest["digests"] != one.manifest["digests"]
-    )
 
 
-def test_the_manifest_counts_what_is_there(build: Build, filled: FeastLake) -> None:
-    built = build("set")
-    manifest = json.loads((built.folder / "manifest.json").read_text())
-    table = pq.read_table(built.folder / "rows.parquet")
-    inside = [p for p in PAYMENTS if START_MS <= p.event_time_ms < MIDDLE_MS]
-    frauds = {r.transaction_id for r in REPORTS if r.known_ms <= REQUEST.labels_at_ms} & {
-        p.transaction_id for p in inside
-    }
+def test_the_manifest_counts_what_is_there(sets: dict[str, Dataset], filled: FeastLake) -> None:
+    folder = sets["whole"].folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    table = pq.read_table(folder / "rows.parquet")
+    inside = {p.transaction_id for p in PAYMENTS if START_MS <= p.event_time_ms < MIDDLE_MS}
+    frauds = {r.transaction_id for r in REPORTS if r.known_ms <= REQUEST.labels_at_ms} & inside
     assert manifest["rows"] == manifest["rows_in_span"] == table.num_rows == len(inside)
     assert manifest["frauds"] == len(frauds) == pc.sum(table["is_fraud"]).as_py()
     assert manifest["immature_rows_left_out"] == manifest["sampling"]["legitimate_rows_left_out"] == 0
@@ -79,27 +90,43 @@ def test_the_manifest_counts_what_is_there(build: Build, filled: FeastLake) -> N
     assert audit["probes"] > 0
     assert all(audit["changes"][kind] > 0 for kind in ("future", "same time", "late arrival", "own"))
     assert set(manifest["digests"]) == {"rows", "data", "code", "features"}
-    labels = pq.read_table(filled.folder / "labels.parquet")
-    pq.write_table(labels.slice(1), filled.folder / "labels.parquet")
-    assert build("other").manifest["digests"]["data"] != manifest["digests"]["data"]
+    assert manifest["digests"]["data"] == data_digest(filled.folder, START_MS, MIDDLE_MS)
 
 
-def test_a_sampled_set_keeps_every_fraud_and_says_what_each_row_stands_for(build: Build) -> None:
-    whole, part = build("whole"), build("part", replace(REQUEST, sampling=Sampling(0.25)))
+def test_the_data_digest_sees_labels_profiles_and_the_days_that_windows_reach(tmp_path: Path) -> None:
+    def day(back: int) -> str:
+        return f"transactions/dt={day_text(MIDDLE_MS - back * DAY_MS)}/part-0.parquet"
+
+    reach = REACH_MS // DAY_MS + 2
+    seen = (day(1), day(20), day(reach - 1), "labels.parquet", "profiles/card/part-0.parquet")
+    for name in (*seen, day(0), day(reach + 1)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"as it was")
+    digests = [data_digest(tmp_path, MIDDLE_MS - DAY_MS, MIDDLE_MS)]
+    for name in (day(0), day(reach + 1)):
+        (tmp_path / name).write_bytes(b"changed")
+        assert data_digest(tmp_path, MIDDLE_MS - DAY_MS, MIDDLE_MS) == digests[0]
+    for name in seen:
+        (tmp_path / name).write_bytes(b"changed")
+        digests.append(data_digest(tmp_path, MIDDLE_MS - DAY_MS, MIDDLE_MS))
+    assert len(set(digests)) == 1 + len(seen)
+
+
+def test_a_sampled_set_keeps_every_fraud_and_says_what_each_row_stands_for(sets: dict[str, Dataset]) -> None:
+    whole, part = sets["whole"], sets["part"]
     assert part.rows.is_fraud.sum() == whole.rows.is_fraud.sum()
     assert part.rows.weight is not None
-    assert set(part.rows.weight[~part.rows.is_fraud].tolist()) == {4.0}
+    assert set(part.rows.weight[~part.rows.is_fraud].tolist()) == {2.0}
     assert part.manifest["rows"] + part.manifest["sampling"]["legitimate_rows_left_out"] == whole.manifest["rows"]
     place = pc.index_in(part.rows.transaction_id, whole.rows.transaction_id).to_numpy()
-    assert part.rows.matrix.tobytes() == whole.rows.matrix[place].tobytes()
+    assert (np.diff(place) > 0).all()
     assert part.rows.card.tolist() == whole.rows.card[place].tolist()
     expected = part.manifest["frauds"] / float(part.rows.weight.sum())
     assert part.manifest["class_balance"]["weighted_fraud_share"] == pytest.approx(expected)
 
 
-def test_a_set_reads_back_bit_for_bit(build: Build, tmp_path: Path) -> None:
-    for name, request in (("whole", REQUEST), ("part", replace(REQUEST, sampling=Sampling(0.4)))):
-        built = build(name, request)
+def test_a_set_reads_back_bit_for_bit(sets: dict[str, Dataset], tmp_path: Path) -> None:
+    for name, built in sets.items():
         found = read_training_set(built.folder)
         assert found.matrix.tobytes() == built.rows.matrix.tobytes()
         assert write_training_set(found, tmp_path / f"{name}.parquet") == built.manifest["digests"]["rows"]
@@ -120,10 +147,10 @@ def test_rows_too_young_for_a_label_are_left_out_and_counted(build: Build) -> No
         replace(REQUEST, as_of_ms=START_MS + 3 * DAY_MS)
 
 
-def test_as_known_rows_do_not_see_what_came_late(build: Build, filled: FeastLake) -> None:
+def test_as_known_rows_do_not_see_what_came_late(build: Build, filled: FeastLake, sets: dict[str, Dataset]) -> None:
     late = {p.transaction_id: 3 * DAY_MS for p in PAYMENTS[::3]}
     filled.fill(PAYMENTS, REPORTS, late)
-    happened, known = build("happened"), build("known", replace(REQUEST, as_known=AsKnown(2_000)))
+    happened, known = sets["whole"], build("known", replace(REQUEST, as_known=AsKnown(2_000)))
     column = known.rows.columns(("card_transaction_count_24h",))
     assert (known.rows.matrix[:, column] <= happened.rows.matrix[:, column]).all()
     assert (known.rows.matrix[:, column] < happened.rows.matrix[:, column]).any()
@@ -184,8 +211,8 @@ def test_an_existing_folder_is_never_written_to(build: Build, tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["kept.txt"]
 
 
-def test_maturity_is_told_by_age(build: Build, filled: FeastLake) -> None:
-    built = build("set")
+def test_maturity_is_told_by_age(sets: dict[str, Dataset], filled: FeastLake) -> None:
+    built = sets["whole"]
     settled = maturity_of(built.rows, filled.folder)
     times = {p.transaction_id: p.event_time_ms for p in PAYMENTS}
     inside = set(built.rows.transaction_id.to_pylist())
@@ -200,8 +227,8 @@ def test_maturity_is_told_by_age(build: Build, filled: FeastLake) -> None:
     assert built.manifest["label_maturity"]["known_by_days"]["7"] == settled.known_by(7)
 
 
-def test_the_data_card_stands_alone_and_holds_no_row(build: Build) -> None:
-    built = build("set", replace(REQUEST, sampling=Sampling(0.5), as_known=AsKnown(2_000)))
+def test_the_data_card_stands_alone_and_holds_no_row(sets: dict[str, Dataset]) -> None:
+    built = sets["part"]
     page = (built.folder / "card.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     assert "http" not in page
