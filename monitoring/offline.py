@@ -25,11 +25,11 @@ from fraud.features import (
     SERVICE,
 )
 from fraud.history import Questions
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from monitoring.errors import FeastNotApplied
 from stores.bundle_files import point_to
 from stores.columns import microseconds
-from stores.log import JOIN_KEYS, Log, places
+from stores.log import Log, places
 from stores.opening import open_feature_store
 from stores.windows_join import TOKENS
 from training.dataset import entity_rows
@@ -39,7 +39,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent / "feature_repo"
 
 
 def questions_of(log: Log, rows: pa.Table) -> dict[Entity, Questions]:
-    """Return what ``rows`` ask of their card, device and merchant in ``log``."""
+    """Return what ``rows`` ask of their card, device, address and merchant in ``log``."""
     asked = entity_rows(rows)
     as_of_ms = microseconds(asked["event_timestamp"]) // 1000
     where = places(asked["latitude"], asked["longitude"])

@@ -22,12 +22,12 @@ from fraud.features import (
     VELOCITY,
     context_columns,
 )
-from fraud.windows import Entity
+from fraud.windows import JOIN_KEYS, Entity
 from stores.as_known import AsKnown
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import IntArray, find_keys, floats, integers, joined, microseconds, number_keys
 from stores.files import Location, Span, read_files
-from stores.log import JOIN_KEYS, load_log
+from stores.log import load_log
 from stores.windows_join import Asked, velocity_arrays
 from training.dataset import entity_rows
 

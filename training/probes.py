@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.columns import microseconds, number_keys
 from stores.files import Location, Span, read_files
 from training.transaction_log import LABELS_SCHEMA, TRANSACTIONS_SCHEMA
@@ -96,7 +96,7 @@ def choose_probes(log: pa.Table, candidates: IntArray, *, most: int, seed: int) 
     candidates
         Places in ``log``.
     """
-    numbers: dict[Entity, IntArray] = {entity: number_keys([log[f"{entity}_id"]])[1][0] for entity in ENTITIES}
+    numbers: dict[Entity, IntArray] = {entity: number_keys([log[JOIN_KEYS[entity]]])[1][0] for entity in ENTITIES}
     time_ms = microseconds(log["event_timestamp"]) // 1000
     taken: set[tuple[Entity, int]] = set()
     chosen: list[int] = []
@@ -126,7 +126,7 @@ def neighbourhood(tables: Tables, probes: Probes) -> tuple[Tables, Probes]:
     log = tables.transactions.filter(pa.array(near))
     labels = tables.labels.filter(pc.is_in(tables.labels["transaction_id"], log["transaction_id"].combine_chunks()))
     profiles = {
-        entity: table.filter(pc.is_in(table[f"{entity}_id"], log[f"{entity}_id"].combine_chunks()))
+        entity: table.filter(pc.is_in(table[JOIN_KEYS[entity]], log[JOIN_KEYS[entity]].combine_chunks()))
         for entity, table in tables.profiles.items()
     }
     places = np.cumsum(near) - 1
