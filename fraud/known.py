@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud import ring, tiles
-from fraud.history import Questions
+from fraud.history import Questions, sorted_places
 from fraud.kernels import kernel
 from fraud.velocity import POSITIONS, TABLE_LENGTH, Changes, FloatArray
 from fraud.windows import KINDS, LONGEST_MS, RING_READ, SMALL_AMOUNT_MINOR, Entity
@@ -68,7 +68,8 @@ def sort_known(entity: Entity, key: IntArray, changes: Changes, arrived: IntArra
     owned = key >= 0
     if not owned.all():
         key, changes, arrived = key[owned], changes[owned], arrived[owned]
-    order = np.lexsort((arrived, changes["id"], changes["time"], key))
+    by_arrival = np.argsort(arrived, kind="stable")
+    order = by_arrival[sorted_places(key[by_arrival], changes[by_arrival], keys)]
     starts = np.searchsorted(key[order], np.arange(keys + 1)).astype(np.int64)
     return KnownHistory(entity, changes[order], arrived[order], starts)
 
@@ -81,15 +82,21 @@ def read_known(history: KnownHistory, asked: Questions, until: IntArray) -> Floa
     until
         The newest arrival that each question may see, inclusive, shape ``(n,)``.
     """
+    out = np.empty((len(asked.key), len(POSITIONS[history.entity])), order="F")
+    fill_known(history, asked, until, out)
+    return out
+
+
+def fill_known(history: KnownHistory, asked: Questions, until: IntArray, out: FloatArray) -> None:
+    """Fill ``out``, shape ``(n, features)`` in Fortran order, with what :func:`read_known` returns."""
     positions = POSITIONS[history.entity]
-    out = np.empty((len(asked.key), len(positions)))
     if KINDS[history.entity] == "ring":
         _read_rings(
             history.changes, history.arrived, history.starts, asked.key, asked.as_of_ms, until, asked.party,
             asked.latitude, asked.longitude, positions, TABLE_LENGTH[history.entity], ring.new_scratch(),
             np.zeros(RING_READ, ring.ENTRY), out,
         )  # fmt: skip
-        return out
+        return
     owner = np.repeat(np.arange(len(history.starts) - 1), np.diff(history.starts))
     arrivals = np.lexsort((history.arrived, owner)).astype(np.int64)
     turns = np.lexsort((until, asked.key)).astype(np.int64)
@@ -99,7 +106,6 @@ def read_known(history: KnownHistory, asked: Questions, until: IntArray) -> Floa
         times, amounts, flags, _first_copies(history), history.arrived, arrivals, history.starts, turns, bounds,
         asked.as_of_ms, until, positions, TABLE_LENGTH[history.entity], out,
     )  # fmt: skip
-    return out
 
 
 def _first_copies(history: KnownHistory) -> IntArray:

@@ -5,7 +5,7 @@ A *lake* is a folder, or a prefix of a bucket, with ``transactions/dt=YYYY-MM-DD
 transaction at the time it became known. The log may hold a transaction twice; it counts once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,9 +19,10 @@ from fraud import ring
 from fraud.history import History, Questions, sort_history
 from fraud.known import KnownHistory, sort_known
 from fraud.velocity import Changes, country_code
-from fraud.windows import JOIN_KEYS, PARTIES, Entity, reach_ms
+from fraud.windows import ENTITIES, JOIN_KEYS, PARTIES, Entity, reach_ms
 from stores.columns import (
     IntArray,
+    KeyNumbers,
     find_keys,
     floats,
     hash_column,
@@ -30,10 +31,9 @@ from stores.columns import (
     joined,
     microseconds,
     milliseconds,
-    number_keys,
 )
 from stores.errors import UnreadableSource, UnsupportedRequest
-from stores.files import Location, Span, read_files
+from stores.files import Location, Span, count_days, read_batches, read_files
 
 REACH_MS: Final = reach_ms()
 """How far before a question's time a window may reach: the longest window, and its tile."""
@@ -53,6 +53,7 @@ _CHANGE_COLUMNS: Final = (
     "longitude",
     "authorised",
 )
+_NULLABLE: Final = {*JOIN_KEYS.values(), "latitude", "longitude", "authorised"} - {"card_id", "merchant_id"}
 
 
 @dataclass(frozen=True)
@@ -167,19 +168,41 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     """
     first = None if first_ms is None else (first_ms - REACH_MS) * 1000
     last = None if last_ms is None else last_ms * 1000 - 1
+    columns = (*_CHANGE_COLUMNS, _CREATED) if arrivals else _CHANGE_COLUMNS
     source = lake.within(TRANSACTIONS)
-    created = (_CREATED,) if arrivals else ()
-    table = read_files(source, (*_CHANGE_COLUMNS, *created), _TIME, Span(first, last, by_day=True))
-    _check_nulls(
-        source, table, ("transaction_id", "card_id", "merchant_id", "amount_minor", _TIME, "country", *created)
-    )
+    numbers = {entity: KeyNumbers() for entity in ENTITIES}
+    changes, arrived = [], []
+    for table in read_batches(source, columns, _TIME, Span(first, last, by_day=True)):
+        _check_nulls(source, table, [name for name in columns if name not in _NULLABLE])
+        changes.append(_transaction_changes(table))
+        arrived.append(microseconds(table[_CREATED]) if arrivals else np.empty(0, np.int64))
+        for entity, column in JOIN_KEYS.items():
+            numbers[entity].add(table[column])
     reports = _read_reports(lake, first, last)
+    if arrivals:
+        arrived.append(microseconds(reports[_CREATED]))
+    count = sum(map(len, changes))
     keys, of_transactions, of_reports = {}, {}, {}
     for entity, column in JOIN_KEYS.items():
-        keys[entity], numbers = number_keys([table[column], reports[column]])
-        of_transactions[entity], of_reports[entity] = numbers
-    arrived = np.concatenate([microseconds(some[_CREATED]) for some in (table, reports)]) if arrivals else None
-    return Log(keys, _transaction_changes(table), of_transactions, _report_changes(reports), of_reports, arrived)
+        numbers[entity].add(reports[column])
+        keys[entity], both = numbers[entity].finish()
+        of_transactions[entity], of_reports[entity] = both[:count], both[count:]
+    when = np.concatenate(arrived) if arrivals else None
+    return Log(keys, np.concatenate(changes), of_transactions, _report_changes(reports), of_reports, when)
+
+
+def log_days(lake: Location, *, first_ms: int, last_ms: int) -> dict[str, int]:
+    """Return the transactions of each day that questions asked from ``first_ms`` to ``last_ms`` may see, by ISO day.
+
+    Days are in order; there are none where the log is not kept by day.
+
+    Raises
+    ------
+    UnreadableSource
+        A file is missing, broken or lacks a column, or a whole day is missing between two busy ones.
+    """
+    span = Span((first_ms - REACH_MS) * 1000, last_ms * 1000 - 1, by_day=True)
+    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, span)
 
 
 def _transaction_changes(table: Any) -> Changes:
@@ -230,7 +253,7 @@ def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> 
     return reports
 
 
-def _check_nulls(source: Location, table: Any, columns: tuple[str, ...]) -> None:
+def _check_nulls(source: Location, table: Any, columns: Sequence[str]) -> None:
     for name in columns:
         if table[name].null_count:
             raise UnreadableSource(f"{source.address} holds {table[name].null_count} nulls in column {name!r}")

@@ -43,7 +43,8 @@ from stores.history_request import HistoryRequest, lake_of
 from stores.log import load_log
 from stores.offline_job import AsOfRetrievalJob
 from stores.tags import tagged_entity
-from stores.view_join import Rows, number_rows, refuse_nulls, source_of, view_name
+from stores.velocity_slabs import MOST_ROWS
+from stores.view_join import RowKeys, Rows, refuse_nulls, source_of, view_name
 from stores.windows_join import latest_states
 
 
@@ -56,14 +57,19 @@ class AsOfOfflineStoreConfig(FeastConfigBaseModel):
         Whether every request for history sees a row only once it had arrived, see :mod:`stores.as_known`.
     lag_ms
         How long after its created time a row is there to be read, of requests as known.
+    log_rows
+        How many rows of the transaction log one request may hold in memory; a longer log is read in stretches.
     """
 
     type: Literal["stores.offline_store.AsOfOfflineStore"] = "stores.offline_store.AsOfOfflineStore"
     as_known: bool = False
     lag_ms: int = 0
+    log_rows: int = MOST_ROWS
 
     def model_post_init(self, _context: Any) -> None:
-        """Raise :class:`InvalidStoreConfig` for a lag that is negative."""
+        """Raise :class:`InvalidStoreConfig` for a number out of bounds."""
+        if self.log_rows < 1:
+            raise InvalidStoreConfig(f"log_rows: {self.log_rows} is not at least 1")
         if self.lag_ms < 0:
             raise InvalidStoreConfig(f"lag_ms: {self.lag_ms} is negative; nothing is known before it arrives")
 
@@ -118,10 +124,11 @@ class AsOfOfflineStore(OfflineStore):
             locations={view_name(view): _located(config, view.batch_source) for view in feature_views},
             full_names=full_feature_names,
             as_known=as_known,
+            log_rows=offline.log_rows,
         )
         keys = [name for name in frame.table.column_names if name != time]
         return AsOfRetrievalJob(
-            request.answer,
+            request.tables,
             partial(_place, config),
             _metadata(feature_refs, keys, frame),
             full_feature_names=full_feature_names,
@@ -152,7 +159,7 @@ class AsOfOfflineStore(OfflineStore):
         )
         entity = tagged_entity(data_source.tags)
         compute = pull.newest if entity is None else partial(pull.states, entity)
-        return AsOfRetrievalJob(compute, partial(_place, config))
+        return AsOfRetrievalJob(lambda: iter([compute()]), partial(_place, config))
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -180,7 +187,7 @@ class AsOfOfflineStore(OfflineStore):
         )
         entity = tagged_entity(data_source.tags)
         compute = pull.every if entity is None else partial(pull.states, entity)
-        return AsOfRetrievalJob(compute, partial(_place, config))
+        return AsOfRetrievalJob(lambda: iter([compute()]), partial(_place, config))
 
     @staticmethod
     def offline_write_batch(
@@ -245,10 +252,10 @@ class _Pull:
         """Return the newest row of each key; of two of one time the one created last."""
         table = self.every()
         refuse_nulls(self.location, table, (*self.keys, self.time))
-        key, _, count = number_rows(table, self.keys, table.slice(0, 0), self.keys)
+        keys = RowKeys(table, self.keys)
         times = microseconds(table[self.time])
-        rows = sort_rows(key, times, microseconds(table[self.created or self.time]), count)
-        numbers = np.unique(key[key >= 0])
+        rows = sort_rows(keys.numbers, times, microseconds(table[self.created or self.time]), keys.count)
+        numbers = np.unique(keys.numbers[keys.numbers >= 0])
         bound = np.full(len(numbers), EVER, np.int64)
         return table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
 

@@ -1,17 +1,20 @@
 """Velocity from the log: every window of any rows at their own times, and states as they stood."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from fraud.features import CROSS_FEATURES, VELOCITY, Feature, cross_columns
-from fraud.history import History, Questions, read_history, sort_history
-from fraud.known import KnownHistory, read_known
+from fraud.features import CROSS_FEATURES, VELOCITY, cross_columns
+from fraud.history import History, HistoryReader, Questions, sort_history
+from fraud.known import KnownHistory, fill_known
 from fraud.velocity import state_from_history
-from fraud.windows import ENTITIES, JOIN_KEYS, PARTIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, PARTIES, VELOCITY_FEATURES, Entity
 from stores.columns import MOMENT, FloatArray, IntArray, nullable
 from stores.log import Log, places
 
@@ -44,6 +47,19 @@ class Asked:
     amount_minor: IntArray
     until_us: IntArray | None = None
 
+    def part(self, rows: slice) -> "Asked":
+        """Return some of the rows."""
+        start, stop, _ = rows.indices(len(self.as_of_ms))
+        until = None if self.until_us is None else self.until_us[start:stop]
+        table = self.table.slice(start, stop - start)
+        return Asked(table, self.as_of_ms[start:stop], self.amount_minor[start:stop], until)
+
+    def take(self, places: IntArray) -> "Asked":
+        """Return the rows at some places, in their order."""
+        until = None if self.until_us is None else self.until_us[places]
+        table = self.table.take(pa.array(places))
+        return Asked(table, self.as_of_ms[places], self.amount_minor[places], until)
+
 
 def velocity_arrays(log: Log, asked: Asked, wanted: Sequence[str]) -> dict[str, Any]:
     """Return velocity and cross features of rows, bit for bit what the online path reads at the same times.
@@ -62,31 +78,66 @@ def velocity_arrays(log: Log, asked: Asked, wanted: Sequence[str]) -> dict[str, 
     arrays
         One Arrow array for each name: ``int64``, or ``double`` in which null means there was nothing to compare.
     """
-    features = [feature for feature in VELOCITY + CROSS_FEATURES if feature.name in set(wanted)]
-    chunks: dict[str, list[Any]] = {feature.name: [] for feature in features}
-    for seen, amounts in _slabs(log, asked):
-        crossed = cross_columns(amounts, seen)
-        for feature, column in _pick(features, seen, crossed):
-            chunks[feature.name].append(pa.array(column.astype(np.int64)) if feature.whole else nullable(column))
-    empty = {feature.name: pa.array([], pa.int64() if feature.whole else pa.float64()) for feature in features}
-    return {name: pa.concat_arrays(parts) if parts else empty[name] for name, parts in chunks.items()}
+    windows = Windows(log)
+    parts = [
+        windows.arrays(asked.part(slice(start, start + SLAB)), wanted)
+        for start in range(0, max(1, len(asked.as_of_ms)), SLAB)
+    ]
+    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
 
 
-def _slabs(log: Log, asked: Asked) -> Iterator[tuple[FloatArray, IntArray]]:
-    read = [_reader(log, asked, entity) for entity in ENTITIES]
-    for start in range(0, len(asked.as_of_ms), SLAB):
-        part = slice(start, start + SLAB)
-        yield np.hstack([read_one(part) for read_one in read]), asked.amount_minor[part]
+class Windows:
+    """A log made ready to be asked for the windows of many rows, part by part.
+
+    Histories are sorted when they are first needed: the plain ones, or those with arrivals.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._plain: dict[Entity, HistoryReader] = {}
+        self._known: dict[Entity, KnownHistory] = {}
+
+    def values(self, asked: Asked) -> FloatArray:
+        """Return every value of ``VELOCITY`` of some rows, shape ``(n, features)`` in Fortran order; NaN is null."""
+        fills = [self._fill(entity, asked) for entity in ENTITIES]
+        widths = [len(VELOCITY_FEATURES[entity]) for entity in ENTITIES]
+        out = np.empty((len(asked.as_of_ms), sum(widths)), order="F")
+        ends = np.cumsum(widths).tolist()
+        with ThreadPoolExecutor(min(len(ENTITIES), os.cpu_count() or 1)) as pool:  # kernels let go of the lock
+            done = [
+                pool.submit(fill, out[:, end - width : end])
+                for fill, width, end in zip(fills, widths, ends, strict=True)
+            ]
+            for one in done:
+                one.result()
+        return out
+
+    def arrays(self, asked: Asked, wanted: Sequence[str]) -> dict[str, Any]:
+        """Return what :func:`velocity_arrays` does."""
+        return velocity_columns_of(self.values(asked), asked.amount_minor, wanted)
+
+    def _fill(self, entity: Entity, asked: Asked) -> Callable[[FloatArray], None]:
+        questions, until = _questions(self._log, asked, entity), asked.until_us
+        if until is None:
+            if entity not in self._plain:
+                self._plain[entity] = HistoryReader(self._log.history(entity))
+            return partial(self._plain[entity].fill, questions)
+        if entity not in self._known:
+            self._known[entity] = self._log.known_history(entity)
+        return partial(fill_known, self._known[entity], questions, until)
 
 
-def _reader(log: Log, asked: Asked, entity: Entity) -> Callable[[slice], FloatArray]:
-    """Return what reads every value of one kind of entity for a part of the rows."""
-    questions, until = _questions(log, asked, entity), asked.until_us
-    if until is None:
-        history = log.history(entity)
-        return lambda part: read_history(history, _slice(questions, part))
-    known = log.known_history(entity)
-    return lambda part: read_known(known, _slice(questions, part), until[part])
+def velocity_columns_of(seen: FloatArray, amount_minor: IntArray, wanted: Sequence[str]) -> dict[str, Any]:
+    """Return the wanted columns of ``VELOCITY`` values, shape ``(n, features)``, and of what crosses them, as Arrow."""
+    names = set(wanted)
+    crosses = any(feature.name in names for feature in CROSS_FEATURES)
+    crossed = cross_columns(amount_minor, seen) if crosses else np.empty((len(seen), 0))
+    columns = [*seen.T, *crossed.T]
+    return {
+        feature.name: pa.array(column.astype(np.int64)) if feature.whole else nullable(column)
+        for feature, column in zip(VELOCITY + (CROSS_FEATURES if crosses else ()), columns, strict=True)
+        if feature.name in names
+    }
 
 
 def _questions(log: Log, asked: Asked, entity: Entity) -> Questions:
@@ -98,19 +149,6 @@ def _questions(log: Log, asked: Asked, entity: Entity) -> Questions:
         party=table[TOKENS[entity]],
         place=places(table["latitude"], table["longitude"]),
     )
-
-
-def _slice(asked: Questions, part: slice) -> Questions:
-    return Questions(
-        asked.key[part], asked.as_of_ms[part], asked.party[part], asked.latitude[part], asked.longitude[part]
-    )
-
-
-def _pick(features: Sequence[Feature], seen: FloatArray, crossed: FloatArray) -> Iterator[tuple[Feature, FloatArray]]:
-    at = {feature.name: index for index, feature in enumerate(VELOCITY + CROSS_FEATURES)}
-    for feature in features:
-        index = at[feature.name]
-        yield feature, seen[:, index] if index < len(VELOCITY) else crossed[:, index - len(VELOCITY)]
 
 
 def states_at(history: History, key: IntArray, as_of_ms: IntArray) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.errors import UnwritableOutput
-from training.ranking import IntArray
+from training.ranking import DAY_MS, IntArray
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in all."""
@@ -99,6 +99,30 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise UnwritableOutput(f"{out} cannot be written: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_transactions(transactions: pa.Table, event_time_ms: IntArray, folder: Path, progress: Progress) -> int:
+    """Write one file per UTC day and return the number of days.
+
+    Parameters
+    ----------
+    transactions
+        Of :data:`TRANSACTIONS_SCHEMA`, sorted by event time and transaction id.
+    event_time_ms
+        Its event times, shape ``(n,)``.
+    folder
+        Folder of the data set.
+    progress
+        Called after each day.
+    """
+    days = event_time_ms // DAY_MS
+    bounds = np.flatnonzero(np.diff(days, prepend=days[0] - 1, append=days[-1] + 1))
+    for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        partition = folder / "transactions" / f"dt={day_text(int(event_time_ms[start]))}"
+        partition.mkdir(parents=True)
+        write_table(transactions.slice(start, end - start), partition / "part-0.parquet")
+        progress(end, len(days))
+    return len(bounds) - 1
 
 
 def write_table(table: pa.Table, path: Path) -> None:
