@@ -140,7 +140,7 @@ class _Conversion:
         for part in parts:
             known |= part.is_valid().to_numpy(zero_copy_only=False)
             self._refuse(matches(part, _SPREADSHEET), field, rule.columns, "number in scientific notation")
-            if not secret:
+            if field == "card_id" and not secret:  # others are put to the rule as the tokens they become
                 self._refuse(card_numbers(part), field, rule.columns, "card number")
         if needed:
             self._refuse(~known, field, rule.columns, "missing")

@@ -58,7 +58,7 @@ class Sampling:
         --------
         >>> ids = pa.array([f"t{number}" for number in range(1000)])
         >>> int(Sampling(0.1).kept(ids, np.zeros(1000, np.bool_)).sum())
-        101
+        100
         """
         if self.keeps_all:
             return np.ones(len(is_fraud), np.bool_)

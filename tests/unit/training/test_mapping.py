@@ -44,7 +44,7 @@ def test_every_ready_mapping_is_one_and_has_its_own_digest() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('columns = ["card"]', 'colums = ["card"]', "unknown field `colums` in `card_id"),
+        ('columns = ["card"]', 'kolumns = ["card"]', "unknown field `kolumns` in `card_id"),
         ('columns = ["card"]', "columns = []", "in `card_id.columns"),
         ('card_id = { columns = ["card"] }', "", "missing required field `card_id`"),
         ('"JPY"', '"yen"', "in `currency"),
