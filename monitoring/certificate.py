@@ -16,12 +16,13 @@ from fraud.hashing import U64Array
 from fraud.windows import ENTITIES, Entity
 from monitoring.decision_log import Logged, read_decisions
 from monitoring.errors import NothingToCompare, UnreadableAppliedLog
-from monitoring.offline import Evaluate, history_vectors, questions_of
+from monitoring.offline import questions_of
 from monitoring.parity import Made, Parity, Served, compare, made_by, visible_values
 from stores.columns import hash_strings
 from stores.files import Location
 from stores.log import load_log
 from training.dataset import read_log
+from training.offline_vectors import Evaluate, history_vectors
 
 IntArray = npt.NDArray[np.int64]
 Advance = Callable[[int, int], None]

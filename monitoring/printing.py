@@ -10,7 +10,7 @@ MOST_LINES: Final = 40
 
 
 def print_leaks(console: Console, data: Mapping[str, Any]) -> None:
-    """Print the audit of :func:`monitoring.leaks.as_data`."""
+    """Print the audit of :func:`training.leaks.as_data`."""
     changes = ", ".join(f"{kind} {count:,}" for kind, count in data["changes"].items())
     console.print(f"leaks: {len(data['leaks'])} in {data['probes']:,} audited rows (rows changed: {changes})")
     if data["untested"]:

@@ -126,3 +126,11 @@ def find_keys(keys: Any, asked: Any) -> IntArray:
 def nullable(values: FloatArray) -> Any:
     """Return numbers as an Arrow array in which NaN is null."""
     return pa.array(np.ascontiguousarray(values), from_pandas=True)
+
+
+def same_bits(found: FloatArray, expected: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return where two arrays hold the same bits; any NaN equals any other, and 0.0 equals -0.0 does not hold."""
+    both_null = np.isnan(found) & np.isnan(expected)
+    left = np.ascontiguousarray(found).view(np.int64)
+    right = np.ascontiguousarray(expected).view(np.int64)
+    return np.asarray(both_null | (left == right), np.bool_)

@@ -68,11 +68,13 @@ def _chosen(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def data_digest(rows: TrainingSet, taken: slice) -> str:
-    """Return the SHA-256 of the features and labels of some rows."""
+    """Return the SHA-256 of the features, labels and weights of some rows."""
     digest = hashlib.sha256()
     digest.update("\n".join(rows.features).encode())
     digest.update(np.ascontiguousarray(rows.matrix[taken]).tobytes())
     digest.update(rows.is_fraud[taken].tobytes())
+    if rows.weight is not None:
+        digest.update(rows.weight[taken].tobytes())
     return digest.hexdigest()
 
 

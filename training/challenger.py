@@ -128,6 +128,7 @@ def fit_challenger(
         version=f"budget-{plan.review_share:g}-{plan.insult_share:g}",
         review_share=plan.review_share,
         insult_share=plan.insult_share,
+        weight=None if rows.weight is None else rows.weight[validation],
     )
     data_sha256 = data_digest(rows, slice(train.start, validation.stop))
     tiers = tier_policies(fallbacks, review_share=plan.review_share, insult_share=plan.insult_share)
@@ -148,4 +149,4 @@ def fit_challenger(
 
 def rows_of(rows: TrainingSet, taken: slice) -> Rows:
     """Return some rows as the fit takes them."""
-    return Rows(rows.matrix[taken], rows.is_fraud[taken])
+    return Rows(rows.matrix[taken], rows.is_fraud[taken], None if rows.weight is None else rows.weight[taken])

@@ -6,7 +6,7 @@ as compromised are left out: in production it is blocked, and a model that remem
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.challenger import Challenger, TrainingPlan
+from training.challenger import Challenger, TrainingPlan, rows_of
 from training.dataset import TrainingSet
 from training.errors import InvalidSplit, UnreadableSource
 from training.evaluation import Evaluation, FalsePositiveCut, compare, evaluate
-from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, Rows, fit_model
+from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, fit_model
 from training.labels import read_labels, read_truth
 from training.plots import draw_comparison
 from training.split import not_known_compromised
@@ -150,8 +150,8 @@ def _judge(
     columns = rows.columns(BASELINE_FEATURES)
     train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
     baseline = fit_model(
-        Rows(rows.matrix[train][:, columns], rows.is_fraud[train]),
-        Rows(rows.matrix[validation][:, columns], rows.is_fraud[validation]),
+        replace(rows_of(rows, train), matrix=rows.matrix[train][:, columns]),
+        replace(rows_of(rows, validation), matrix=rows.matrix[validation][:, columns]),
         BASELINE_FEATURES,
         seed=plan.seed,
         recipe=BASELINE_RECIPE,

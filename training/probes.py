@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
@@ -61,10 +62,10 @@ class Probes:
     numbers: Mapping[Entity, IntArray]
 
 
-def read_tables(lake: Path) -> Tables:
-    """Return a lake as tables; a lake without labels has none, and without profiles none."""
+def read_tables(lake: Path, span: Span) -> Tables:
+    """Return a lake as tables, of its log a span; a lake without labels has none, and without profiles none."""
     location = Location(str(lake))
-    log = read_files(location.within("transactions"), TRANSACTIONS_SCHEMA.names, "event_timestamp", Span())
+    log = read_files(location.within("transactions"), TRANSACTIONS_SCHEMA.names, "event_timestamp", span)
     labels = LABELS_SCHEMA.empty_table()
     if location.within("labels.parquet").exists():
         labels = read_files(location.within("labels.parquet"), LABELS_SCHEMA.names, "created_timestamp", Span())
@@ -114,3 +115,21 @@ def choose_probes(log: pa.Table, candidates: IntArray, *, most: int, seed: int) 
         of_key[number[owned]] = time_ms[owned]
         bound = np.maximum(bound, of_key[number])
     return Probes(places, bound, time_ms, numbers)
+
+
+def neighbourhood(tables: Tables, probes: Probes) -> tuple[Tables, Probes]:
+    """Return the part of a lake that shares an entity with a probe, and the probes in it.
+
+    No feature of a probe can depend on the rest, and no change is made there.
+    """
+    near = probes.bound_ms > BEFORE
+    log = tables.transactions.filter(pa.array(near))
+    labels = tables.labels.filter(pc.is_in(tables.labels["transaction_id"], log["transaction_id"].combine_chunks()))
+    profiles = {
+        entity: table.filter(pc.is_in(table[JOIN_KEYS[entity]], log[JOIN_KEYS[entity]].combine_chunks()))
+        for entity, table in tables.profiles.items()
+    }
+    places = np.cumsum(near) - 1
+    numbers = {entity: number[near] for entity, number in probes.numbers.items()}
+    inside = Probes(places[probes.place].astype(np.int64), probes.bound_ms[near], probes.time_ms[near], numbers)
+    return Tables(log.combine_chunks(), labels.combine_chunks(), profiles), inside

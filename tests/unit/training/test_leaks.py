@@ -10,11 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud.features import FEATURE_NAMES
-from monitoring.errors import NothingToCompare
-from monitoring.leaks import LeakAudit, as_data, audit
-from monitoring.offline import Evaluate, FloatArray, history_vectors
+from stores.as_known import AsKnown
+from stores.columns import same_bits
+from stores.files import Span
 from tests.support.lakes import random_payments, some_reports, write_lake
 from training.dataset import read_log
+from training.errors import NothingToAudit
+from training.leaks import LeakAudit, Scope, as_data, audit
+from training.offline_vectors import Evaluate, FloatArray, history_vectors
+from training.probes import choose_probes, neighbourhood, read_tables, write_tables
 from training.profiles import write_profiles
 
 ROUNDS = 4
@@ -117,6 +121,40 @@ def test_late_arrival_leak_is_named(lake: Path) -> None:
     assert all(leak.rows > 0 and leak.transaction_id for leak in result.leaks)
 
 
+def late_payments(lake: Path, rows: pa.Table) -> FloatArray:
+    """A set as known whose windows forget to ask when a payment arrived."""
+    known = history_vectors(lake, rows, AsKnown(2_000))
+    name = "card_transaction_count_24h"
+    return with_column(known, name, history_vectors(lake, rows)[:, FEATURE_NAMES.index(name)])
+
+
+def test_a_payment_that_arrived_too_late_is_a_leak_as_known(lake: Path) -> None:
+    clean = audit(
+        lambda lake, rows: history_vectors(lake, rows, AsKnown(2_000)), lake, rounds=2, scope=Scope(lag_ms=2_000)
+    )
+    assert clean.passed
+    assert set(clean.changes) == {"future", "same time", "late arrival", "own", "unknown"}
+    assert clean.changes["unknown"] > 0
+    leaking = audit(late_payments, lake, rounds=2, scope=Scope(lag_ms=2_000))
+    assert ("card_transaction_count_24h", "unknown") in found(leaking)
+    assert {feature for feature, _ in found(leaking)} == {"card_transaction_count_24h"}
+    by_event_time = audit(history_vectors, lake, rounds=2, scope=Scope(lag_ms=2_000))
+    assert {kind for _, kind in found(by_event_time)} == {"unknown"}
+    assert len(found(by_event_time)) > 50
+
+
+def test_the_neighbourhood_of_the_audited_rows_answers_as_the_whole_lake(lake: Path, tmp_path: Path) -> None:
+    tables = read_tables(lake, Span())
+    log = tables.transactions
+    drawn = choose_probes(log, np.arange(log.num_rows), most=3, seed=4)
+    near, inside = neighbourhood(tables, drawn)
+    asked = log.take(pa.array(drawn.place))
+    assert near.transactions.take(pa.array(inside.place)).equals(asked)
+    assert near.transactions.num_rows <= log.num_rows
+    small = history_vectors(write_tables(near, tmp_path / "near"), asked)
+    assert same_bits(small, history_vectors(lake, asked)).all()
+
+
 def test_own_transaction_in_a_total_is_named(lake: Path) -> None:
     def counts_itself(lake: Path, rows: pa.Table) -> FloatArray:
         ids = flat_log(lake)["transaction_id"].combine_chunks()
@@ -156,7 +194,7 @@ def test_audited_rows_are_drawn_from_those_given(lake: Path) -> None:
 
 
 def test_no_row_to_audit_is_an_error(lake: Path) -> None:
-    with pytest.raises(NothingToCompare):
+    with pytest.raises(NothingToAudit):
         audit(history_vectors, lake, read_log(lake, 0, 1))
 
 

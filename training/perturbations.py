@@ -8,9 +8,9 @@ Each kind of change is one a careless join would let through:
 * ``same time``: other transactions in the very millisecond of the row;
 * ``late arrival``: fraud reports that were made before the row and became known at its time or later (the row's own
   among them), and profile rows that were created later than they say;
-* ``own``: the row's own transaction: gone from the log, answered otherwise by the issuer, or there with other contents.
-
-Transactions count by event time; what their own delay costs is measured by ``python -m monitoring staleness``.
+* ``own``: the row's own transaction: gone from the log, answered otherwise by the issuer, or there with other contents;
+* ``unknown``: transactions that happened before the row and arrived too late for it. Only a set *as known* must not see
+  them; otherwise transactions count by event time, and ``python -m monitoring staleness`` measures what that costs.
 """
 
 from collections.abc import Mapping
@@ -23,15 +23,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud.windows import DAY, ENTITIES, JOIN_KEYS, MINUTE, Entity
-from monitoring.probes import BEFORE, Probes, Tables
-from stores.columns import microseconds, number_keys
+from stores.columns import microseconds, milliseconds, number_keys
+from training.probes import BEFORE, Probes, Tables
 from training.transaction_log import LABELS_SCHEMA, TRANSACTIONS_SCHEMA
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-Kind = Literal["future", "same time", "late arrival", "own", "control"]
+Kind = Literal["future", "same time", "late arrival", "own", "unknown", "control"]
 
 KINDS: Final[tuple[Kind, ...]] = ("future", "same time", "late arrival", "own")
+UNKNOWN: Final[Kind] = "unknown"
+"""For sets as known alone."""
+
 CONTROL: Final[Kind] = "control"
 """The same changes made to the past, where they must show: a feature that they leave alone was not put to the test."""
 
@@ -42,8 +45,13 @@ _OFFSETS: Final[Mapping[Kind, tuple[int, ...]]] = {
 }
 
 
-def perturb(tables: Tables, probes: Probes, kind: Kind) -> tuple[Tables, int]:
-    """Return the lake after the changes of a kind, and how many rows were altered, removed or added."""
+def perturb(tables: Tables, probes: Probes, kind: Kind, *, lag_ms: int = 0) -> tuple[Tables, int]:
+    """Return the lake after the changes of a kind, and how many rows were altered, removed or added.
+
+    ``lag_ms`` is that of a set as known.
+    """
+    if kind == UNKNOWN:
+        return _unknown(tables, probes, lag_ms)
     if kind == "late arrival":
         return _late(tables, probes)
     if kind == "own":
@@ -63,8 +71,24 @@ def perturb(tables: Tables, probes: Probes, kind: Kind) -> tuple[Tables, int]:
     if kind == "same time":
         return out, changed
     profiles, more = _profiles(tables, probes, past=kind == "control")
-    labels, said = _known_before(tables, probes) if kind == "control" else (tables.labels, 0)
+    labels, said = _known_before(tables, probes, lag_ms) if kind == "control" else (tables.labels, 0)
     return replace(out, profiles=profiles, labels=labels), changed + more + said
+
+
+def _unknown(tables: Tables, probes: Probes, lag_ms: int) -> tuple[Tables, int]:
+    """Alter what happened before a probe and arrived too late for it, and add more of the kind."""
+    log = tables.transactions
+    arrived_us = microseconds(log["created_timestamp"])
+    bound_us = np.where(probes.bound_ms > BEFORE, probes.bound_ms, 0) * 1000
+    reached = (probes.bound_ms > BEFORE) & (probes.time_ms < probes.bound_ms) & (arrived_us > bound_us - lag_ms * 1000)
+    reached[probes.place] = False
+    added = _added(log, probes, _OFFSETS[CONTROL])
+    owner = np.tile(probes.time_ms[probes.place], added.num_rows // len(probes.place))
+    first_unseen = owner - lag_ms + 1
+    arrival = np.maximum(milliseconds(added["event_timestamp"]), first_unseen)
+    added = _set(added, "created_timestamp", _moments(arrival))
+    out = replace(tables, transactions=_sorted(pa.concat_tables([_altered(log, reached), added])))
+    return out, int(reached.sum()) + added.num_rows
 
 
 def _own(tables: Tables, probes: Probes) -> tuple[Tables, int]:
@@ -97,10 +121,10 @@ def _late(tables: Tables, probes: Probes) -> tuple[Tables, int]:
     return replace(out, profiles=profiles), changed
 
 
-def _known_before(tables: Tables, probes: Probes) -> tuple[pa.Table, int]:
+def _known_before(tables: Tables, probes: Probes, lag_ms: int) -> tuple[pa.Table, int]:
     """Report earlier payments in time to be known: for the control."""
     earlier = np.unique(np.concatenate([_previous(probes, entity) for entity in ENTITIES]))
-    known = probes.bound_ms[earlier] - 1
+    known = probes.bound_ms[earlier] - 1 - lag_ms
     return pa.concat_tables([tables.labels, _reports(tables.transactions, earlier, known, known)]), len(earlier)
 
 

@@ -1,13 +1,13 @@
 """The leak prover: no feature of a row may change when only what the row could not know changes.
 
-For each kind of change (:mod:`monitoring.perturbations`) the lake is written anew, the offline path asked again about
+For each kind of change (:mod:`training.perturbations`) the lake is written anew, the offline path asked again about
 the very same rows, and every value must come back with the same bits. A *control* makes such changes to the past, where
 they must show: what it leaves alone was not put to the test, and is named.
 """
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud.features import FEATURE_NAMES
-from monitoring.errors import NothingToCompare
-from monitoring.offline import Evaluate
-from monitoring.parity import same_bits
-from monitoring.perturbations import CONTROL, KINDS, Kind, perturb
-from monitoring.probes import choose_probes, read_tables, write_tables
+from stores.columns import same_bits
+from stores.files import Span
+from training.errors import NothingToAudit
+from training.offline_vectors import Evaluate
+from training.perturbations import CONTROL, KINDS, UNKNOWN, Kind, perturb
+from training.probes import choose_probes, neighbourhood, read_tables, write_tables
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -50,6 +51,28 @@ class Leak:
     rows: int
     worst: float | None
     transaction_id: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is audited.
+
+    Parameters
+    ----------
+    features
+        Names of the columns that the path returns.
+    lag_ms
+        Of a path that answers as known; null where it answers by event time.
+    span
+        Of the log that is read; it must reach back from the audited rows as far as the longest window does.
+    """
+
+    features: tuple[str, ...] = FEATURE_NAMES
+    lag_ms: int | None = None
+    span: Span = field(default_factory=Span)
+
+
+EVERYTHING: Final = Scope()
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,7 @@ def audit(
     seed: int = 0,
     rounds: int = 1,
     probes: int = MOST_PROBES,
-    features: tuple[str, ...] = FEATURE_NAMES,
+    scope: Scope = EVERYTHING,
     advance: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> LeakAudit:
     """Audit an offline path. One round of few probes is cheap enough for every training set.
@@ -95,7 +118,7 @@ def audit(
     Parameters
     ----------
     evaluate
-        From a lake and rows of its log to their features, as :func:`monitoring.offline.history_vectors`.
+        From a lake and rows of its log to their features, as :func:`training.offline_vectors.history_vectors`.
     lake
         The data; it is copied for the changes, never written.
     rows
@@ -104,43 +127,44 @@ def audit(
         Every round draws other rows.
     probes
         Most rows of a round; they share no entity, so a lake of few merchants gives fewer.
-    features
-        Names of the columns that ``evaluate`` returns.
+    scope
+        What the path answers, and of which part of the log.
     advance
         Called with the evaluations done and all.
 
     Raises
     ------
-    NothingToCompare
+    NothingToAudit
         There is no row to audit.
 
     Examples
     --------
-    >>> from monitoring.offline import history_vectors
+    >>> from training.offline_vectors import history_vectors
     >>> audit(history_vectors, Path("build/demo/lake"), rounds=1).passed  # doctest: +SKIP
     True
     """
-    tables = read_tables(lake)
+    tables = read_tables(lake, scope.span)
+    kinds = KINDS if scope.lag_ms is None else (*KINDS, UNKNOWN)
     log = tables.transactions
     candidates = np.arange(log.num_rows)
     if rows is not None:
         chosen = pc.is_in(log["transaction_id"], rows["transaction_id"].combine_chunks())
         candidates = np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
     if not len(candidates):
-        raise NothingToCompare(f"{lake} holds none of the rows to audit")
-    found = _Findings(features)
-    total = rounds * (2 + len(KINDS))
+        raise NothingToAudit(f"{lake} holds none of the rows to audit")
+    found = _Findings(scope.features)
+    steps = 2 + len(kinds)
     for turn in range(rounds):
-        drawn = choose_probes(log, candidates, most=probes, seed=seed + turn)
-        asked = log.take(pa.array(drawn.place))
+        near, drawn = neighbourhood(tables, choose_probes(log, candidates, most=probes, seed=seed + turn))
+        asked = near.transactions.take(pa.array(drawn.place))
         with tempfile.TemporaryDirectory() as folder:
-            before = evaluate(write_tables(tables, Path(folder) / "clean"), asked)
-            advance(turn * (2 + len(KINDS)) + 1, total)
-            for number, kind in enumerate((*KINDS, CONTROL), start=2):
-                changed, count = perturb(tables, drawn, kind)
+            before = evaluate(write_tables(near, Path(folder) / "clean"), asked)
+            advance(turn * steps + 1, rounds * steps)
+            for number, kind in enumerate((*kinds, CONTROL), start=2):
+                changed, count = perturb(near, drawn, kind, lag_ms=scope.lag_ms or 0)
                 after = evaluate(write_tables(changed, Path(folder) / kind.replace(" ", "-")), asked)
                 found.add(kind, asked, before, after, count)
-                advance(turn * (2 + len(KINDS)) + number, total)
+                advance(turn * steps + number, rounds * steps)
     return found.summary()
 
 
@@ -179,7 +203,7 @@ class _Findings:
             Leak(self._features[column], kind, rows, self._worst[kind, column], self._example[kind, column])
             for (kind, column), rows in self._rows.items()
         ]
-        order = {kind: number for number, kind in enumerate(KINDS)}
+        order = {kind: number for number, kind in enumerate((*KINDS, UNKNOWN))}
         leaks.sort(key=lambda leak: (order[leak.kind], -leak.rows, leak.feature))
         untested = [name for name, moved in zip(self._features, self._moved, strict=True) if not moved]
         return LeakAudit(self._probes, self._changes, tuple(leaks), tuple(untested))
