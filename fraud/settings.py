@@ -51,6 +51,8 @@ class Settings:
         Where the scorer listens.
     model_dir
         Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
+    shadow_dir
+        Where a challenger's bundle lies that scores along and decides nothing; empty for none ever.
     decision_log
         Directory of the decision log; empty for none.
     store_timeout_ms
@@ -78,6 +80,7 @@ class Settings:
     bind_host: str = "127.0.0.1"
     bind_port: int = _bounded(8080, 1, 65535)
     model_dir: str = "/opt/ml/model"
+    shadow_dir: str = ""
     decision_log: str = ""
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)

@@ -17,6 +17,7 @@ from retraining import jobs
 from retraining.addresses import open_registry
 from retraining.gate import LIMITS
 from retraining.registry import ModelRegistry, Registry
+from retraining.rollout import command as rollouts
 from retraining.weekly import WeekPlan, WeekReport, run_week, training_set_builder, week_figures
 from training.command_line import (
     as_of_or_end,
@@ -33,6 +34,7 @@ REFUSED: Final = 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(jobs.app, name="step")
+app.add_typer(rollouts.app, name="rollout")
 
 Models = Annotated[str, typer.Option(help="Registry: a folder, or sagemaker:GROUP together with --bucket.")]
 Bucket = Annotated[str, typer.Option(help="Bucket of a registry on AWS.")]
@@ -78,8 +80,15 @@ def rollback(
     models: Models,
     bucket: Bucket = "",
     to: Annotated[str, typer.Option(help="Version to serve; by default the champion before this one.")] = "",
+    endpoint: Annotated[str, typer.Option(help="SageMaker endpoint that goes back too, at once.")] = "",
 ) -> None:
-    """Make an earlier version champion again."""
+    """Make an earlier version champion again; with --endpoint stop its canary or serve what it served before."""
+    if endpoint:
+        conductor, _ = rollouts.conduct(models, bucket, endpoint)
+        with rollouts.waiting(f"rollback of {endpoint}") as say:
+            report = conductor.roll_back(lambda now: say(now.status))
+        rollouts.show_report(report, as_json=False)
+        return
     registry = _existing(models, bucket)
     with registry.locked():
         before = registry.champion_version()

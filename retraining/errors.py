@@ -45,3 +45,15 @@ class InvalidAddress(TollgateError):
     """An address that names no registry."""
 
     code = "invalid_address"
+
+
+class RolloutFailed(TollgateError):
+    """A rollout ended in a state that a person has to decide about."""
+
+    code = "rollout_failed"
+
+
+class NoShadow(TollgateError):
+    """No decision that a challenger scored along."""
+
+    code = "no_shadow"

@@ -17,6 +17,7 @@ from serving.decisions import DecisionLog, Made
 from serving.metrics import Metrics
 from serving.model import Model
 from serving.online import Online, read_online, without_invalid_states
+from serving.shadow import Shadow
 from serving.store import OnlineStore
 from serving.writing import WriteThrough
 
@@ -42,11 +43,13 @@ class Scorer:
         metrics: Metrics,
         settings: Settings,
         writer: WriteThrough | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.model = model
         self._store = store
         self._log = log
         self._writer = writer
+        self._shadow = shadow
         self._metrics = metrics
         self._stale_after_ms = settings.stale_after_s * 1000
         self._scratch = new_scratch()
@@ -118,5 +121,8 @@ class Scorer:
             metrics.stale.add((view,))
         if self._writer is not None:
             self._writer.offer(transaction, online)
+        made = Made(transaction, vector, online, decision, time.time_ns() // 1_000_000, now - begun)
         if self._log is not None:
-            self._log.append(Made(transaction, vector, online, decision, time.time_ns() // 1_000_000, now - begun))
+            self._log.append(made)
+        if self._shadow is not None:
+            self._shadow.offer(made)

@@ -25,6 +25,7 @@ from serving.metrics import Gauge, Metrics
 from serving.model import Model, prepare_model
 from serving.reload import Reloader
 from serving.scorer import Scorer
+from serving.shadow import Shadow
 from serving.store import OnlineStore
 from serving.writing import WriteThrough
 from stores.bundle_files import read_bundle
@@ -105,7 +106,8 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
     store = OnlineStore(settings, metrics)
     log = _start_log(settings, metrics)
     writer = _start_writer(settings, metrics)
-    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer)
+    shadow = _start_shadow(settings, metrics)
+    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer, shadow=shadow)
     embedded = _start_embedded(settings, metrics, scorer)
     app = App(scorer, metrics=metrics, currency=settings.currency)
     metrics.bundles_loaded.add((model.bundle.version,))
@@ -131,7 +133,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
         reloader.close()
     finally:
         await store.close()
-        for closing in (writer, log, embedded):
+        for closing in (writer, shadow, log, embedded):
             if closing is not None:
                 closing.close()
     note("scorer_stopped", decisions=metrics.decisions.total(), lost=metrics.decisions_lost.total())
@@ -158,6 +160,18 @@ def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
     except OSError as error:
         raise StartRefused(f"cannot tell written states in {directory} ({error.strerror})") from None
     return writer
+
+
+def _start_shadow(settings: Settings, metrics: Metrics) -> Shadow | None:
+    if not settings.shadow_dir:
+        return None
+    log = Path(settings.decision_log) if settings.decision_log else None
+    shadow = Shadow(Path(settings.shadow_dir), log=log, metrics=metrics)
+    try:
+        shadow.start()
+    except OSError as error:
+        raise StartRefused(f"cannot write the shadow's log in {settings.decision_log} ({error.strerror})") from None
+    return shadow
 
 
 def _start_embedded(settings: Settings, metrics: Metrics, scorer: Scorer) -> EmbeddedMetrics | None:
