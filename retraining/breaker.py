@@ -99,10 +99,10 @@ def _scores(control: Counts, canary: Counts, limits: BreakerLimits) -> Check:
     expected = (before[used] + 0.5) / (before.sum() + 0.5 * bands)
     found = (now[used] + 0.5) / (now.sum() + 0.5 * bands)
     psi = float(((found - expected) * np.log(found / expected)).sum())
-    by_chance = _chi_squared(bands - 1, limits.confidence) * (1 / before.sum() + 1 / now.sum())
+    by_chance = float(_chi_squared(bands - 1, limits.confidence) * (1 / before.sum() + 1 / now.sum()))
     return Check(
         "score_distribution",
-        psi <= limits.psi + by_chance,
+        bool(psi <= limits.psi + by_chance),
         f"PSI of the scores {psi:.3f}, {limits.psi:g} allowed and {by_chance:.3f} by chance",
     )
 

@@ -17,7 +17,7 @@ PACKAGE_TAG: Final = "tollgate:package"
 """On an endpoint configuration: the package behind it. The deployer writes it."""
 
 MOVING: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
-POLL_S: Final = 10.0
+POLL_S: Final = 5.0
 NAMESPACE: Final = "Tollgate"
 SHIFT: Final = "CanaryShift"
 """Metric behind the breaker's alarm."""

@@ -59,6 +59,7 @@ def bundle_files(
     review_at: float = 0.5,
     decline_at: float = 0.55,
     features: tuple[str, ...] = FEATURE_NAMES,
+    intercept: float = 0.0,
 ) -> dict[str, bytes]:
     """Return the files of a bundle; another seed is another model and another version."""
     rng = np.random.default_rng(seed)
@@ -74,7 +75,7 @@ def bundle_files(
     return pack_bundle(
         model_json=bytes(booster.save_raw("json")),
         features=features,
-        calibration=Calibration(slope=1.0, intercept=0.0),
+        calibration=Calibration(slope=1.0, intercept=intercept),
         policy=Policy("test", review_at=review_at, decline_at=decline_at),
         plan=plan_data(read_plan()),
         check_rows=rows,

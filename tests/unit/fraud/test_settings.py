@@ -56,7 +56,7 @@ def test_every_text_setting_is_taken_as_it_stands() -> None:
     }
     found = read_settings({PREFIX + name.upper(): f" {name}=1 " for name in texts})
     assert {name: getattr(found, name) for name in texts} == {name: f" {name}=1 " for name in texts}
-    assert len(texts) == 9
+    assert len(texts) == 10
 
 
 @pytest.mark.parametrize("name", ["TOLLGATE_REDIS_PORTS", "TOLLGATE_redis_port", "TOLLGATE_", "TOLLGATE_REDIS_PASWORD"])
