@@ -6,7 +6,8 @@ in and adds what chance explains at ``confidence``: few decisions stop nothing, 
 
 References
 ----------
-Katz et al., "Obtaining confidence intervals for the risk ratio in cohort studies", Biometrics 34, 1978 (log ratio).
+Przyborowski and Wilenski, "Homogeneity of results in testing samples from Poisson series", Biometrika 31, 1940 (the
+conditional test of two rates, exact where one of them is zero).
 Yurdakul, "Statistical properties of population stability index", 2018 (PSI of equal populations is chi-squared).
 """
 
@@ -67,7 +68,9 @@ def judge_canary(control: Counts, canary: Counts, limits: BreakerLimits = LIMITS
     """Return whether a canary stays within its band; with too few decisions it does, and the evidence says so."""
     fewest = min(control.decisions, canary.decisions)
     if fewest < limits.least_decisions:
-        evidence = f"{canary.decisions} decisions beside {control.decisions}; {limits.least_decisions} of each are needed"
+        evidence = (
+            f"{canary.decisions} decisions beside {control.decisions}; {limits.least_decisions} of each are needed"
+        )
         return Verdict((Check("too_early", passed=True, evidence=evidence),))
     return Verdict(
         (
@@ -79,17 +82,35 @@ def judge_canary(control: Counts, canary: Counts, limits: BreakerLimits = LIMITS
 
 
 def _rate(name: str, control: tuple[int, int], canary: tuple[int, int], limits: BreakerLimits) -> Check:
-    """Compare two rates by their log ratio, half a case added on every side so that none is zero."""
+    """Ask whether of all cases too many, or too few, are the canary's for a rate within the band."""
     (few, all_few), (many, all_many) = canary, control
-    log_ratio = math.log((few + 0.5) / (all_few + 0.5)) - math.log((many + 0.5) / (all_many + 0.5))
-    spread = math.sqrt(1 / (few + 0.5) - 1 / (all_few + 0.5) + 1 / (many + 0.5) - 1 / (all_many + 0.5))
-    surely = max(0.0, abs(log_ratio) - NormalDist().inv_cdf(limits.confidence) * spread)
+    cases = few + many
+    odds = all_few / all_many
+    too_many = _tail(cases - few, cases, 1.0 / (1.0 + limits.ratio * odds))
+    too_few = _tail(few, cases, odds / (odds + limits.ratio))
+    chance = min(too_many, too_few)
     return Check(
         name,
-        surely <= math.log(limits.ratio),
-        f"{few / all_few:.3%} of {all_few} against {many / all_many:.3%} of {all_many}: {math.exp(log_ratio):.2f} times, "
-        f"surely apart by {math.exp(surely):.2f}, {limits.ratio:.2f} allowed",
+        chance >= 1.0 - limits.confidence,
+        f"{few / all_few:.3%} of {all_few} against {many / all_many:.3%} of {all_many}; up to {limits.ratio:g} times "
+        f"is allowed, and beyond that this happens by chance {chance:.2g} times in one",
     )
+
+
+def _tail(successes: int, trials: int, share: float) -> float:
+    """Return how likely so few successes, or fewer, are in trials that each succeed with this share.
+
+    Examples
+    --------
+    >>> round(_tail(1, 3, 0.5), 3)
+    0.5
+    """
+    whole, yes, no = math.lgamma(trials + 1), math.log(share), math.log1p(-share)
+    logs = (
+        whole - math.lgamma(count + 1) - math.lgamma(trials - count + 1) + count * yes + (trials - count) * no
+        for count in range(successes + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def _scores(control: Counts, canary: Counts, limits: BreakerLimits) -> Check:

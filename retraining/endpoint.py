@@ -139,7 +139,9 @@ class Endpoint:
             (item["EndpointConfigName"] for item in listed if self._package(item["EndpointConfigName"]) == package), ""
         )
         if not wanted:
-            raise NothingToRollBack(f"{self.name} has no configuration of {package}; release it: python -m infra release")
+            raise NothingToRollBack(
+                f"{self.name} has no configuration of {package}; release it: python -m infra release"
+            )
         with reaching(f"returning {self.name} to {wanted}"):
             self._sagemaker.update_endpoint(
                 EndpointName=self.name, EndpointConfigName=wanted, RetainAllVariantProperties=True
@@ -165,4 +167,4 @@ class Endpoint:
         with reaching(f"configuration {config}"):
             arn = self._sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"]
             tags = {tag["Key"]: tag["Value"] for tag in self._sagemaker.list_tags(ResourceArn=arn)["Tags"]}
-        return tags.get(PACKAGE_TAG, "")
+        return str(tags.get(PACKAGE_TAG, ""))

@@ -65,9 +65,7 @@ def judge(
     from retraining.steps import judge_step
 
     report = _or_say_why(
-        lambda container: judge_step(
-            container, open_registry(registry, bucket=bucket, image=image, approval=approval)
-        )
+        lambda container: judge_step(container, open_registry(registry, bucket=bucket, image=image, approval=approval))
     )
     typer.echo(f"{report.challenger} {'passed' if report.promoted else 'was refused'}")
 

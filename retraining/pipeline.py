@@ -30,7 +30,7 @@ SHARES: Final[Mapping[str, str]] = {"ReviewShare": "0.01", "InsultShare": "0.001
 _ROLE: Final = "arn:aws:iam::000000000000:role/given-at-start"
 _FAKE: Final = {
     "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",  # noqa: S105  # signs nothing: nothing is sent
+    "AWS_SECRET_ACCESS_KEY": "none",  # signs nothing: nothing is sent
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_EC2_METADATA_DISABLED": "true",
     "SAGEMAKER_VALIDATE_ROLE": "false",
@@ -122,7 +122,7 @@ class _Steps:
 
         self.session = _session()
         given = {name: ParameterString(name) for name in ("AsOf", *PLACES, *SUBNETS)}
-        counted = {name: ParameterInteger(name, default_value=days) for name, days in (SPANS | {"Seed": 0}).items()}
+        counted = {name: ParameterInteger(name, default_value=days) for name, days in {**SPANS, "Seed": 0}.items()}
         shares = {name: ParameterString(name, default_value=share) for name, share in SHARES.items()}
         approval = ParameterString("Approval", default_value="manual", enum_values=["manual", "automatic"])
         self.parameters: dict[str, Any] = {**given, **counted, **shares, "Approval": approval}
@@ -241,9 +241,7 @@ def _retries() -> list[Any]:
     from sagemaker.mlops.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
 
     kinds = [SageMakerJobExceptionTypeEnum.CAPACITY_ERROR, SageMakerJobExceptionTypeEnum.INTERNAL_ERROR]
-    return [
-        SageMakerJobStepRetryPolicy(exception_types=kinds, interval_seconds=60, backoff_rate=2.0, max_attempts=5)
-    ]
+    return [SageMakerJobStepRetryPolicy(exception_types=kinds, interval_seconds=60, backoff_rate=2.0, max_attempts=5)]
 
 
 def _session() -> Any:

@@ -147,8 +147,10 @@ def unpack(archive: Path | bytes) -> dict[str, bytes]:
                 if data is not None and members[name].size <= MAX_FILE_BYTES:
                     found[name] = data.read()
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise CorruptBundle(f"{'the archive' if isinstance(archive, bytes) else archive} does not open: {error}") from None
+        raise CorruptBundle(
+            f"{'the archive' if isinstance(archive, bytes) else archive} does not open: {error}"
+        ) from None
     missing = wanted - found.keys()
     if missing:
-        raise CorruptBundle(f"{sorted(missing)[0]} is missing from the archive")
+        raise CorruptBundle(f"{min(missing)} is missing from the archive")
     return found

@@ -208,9 +208,7 @@ def _verdict(
     return Verdict((*verdict.checks, answers))
 
 
-def _measured(
-    registry: ModelRegistry, files: Mapping[str, bytes], matrix: npt.NDArray[np.float32]
-) -> PackedModel:
+def _measured(registry: ModelRegistry, files: Mapping[str, bytes], matrix: npt.NDArray[np.float32]) -> PackedModel:
     """Keep the challenger's bundle, open it as the scorer does, and measure it."""
     size = sum(len(content) for content in files.values())
     try:

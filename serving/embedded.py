@@ -108,7 +108,9 @@ class EmbeddedMetrics:
         now = self._metrics.scores.counts((version,))
         before = self._counts.get(version, [0] * len(now))
         self._counts[version] = now
-        return {f"ScoreBand{band:02d}": float(new - old) for band, (new, old) in enumerate(zip(now, before, strict=True))}
+        return {
+            f"ScoreBand{band:02d}": float(new - old) for band, (new, old) in enumerate(zip(now, before, strict=True))
+        }
 
     def _percentiles(self, name: str, histogram: Histogram, labels: tuple[str, ...]) -> dict[str, float]:
         """Return the upper bounds, in microseconds, that hold each share of the values since the last line."""

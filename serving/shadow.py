@@ -1,8 +1,8 @@
-"""The shadow: a challenger that scores live traffic from the vectors that were read for the champion, and decides nothing.
+"""The shadow: a challenger that scores live traffic from the vectors read for the champion, and decides nothing.
 
-A decision is handed over after it was made; a thread of its own scores it again, counts it and writes both scores down.
-The queue is bounded and what it does not take is lost, counted and never waited for, so the shadow can cost an answer
-nothing but processor time. It comes and goes with the bundle in its directory, and runs for as long as it is left there.
+A decision is handed over after it was made; a thread of its own scores it again, counts it and writes both scores
+down. The queue is bounded and what it does not take is lost, counted and never waited for, so the shadow can cost an
+answer nothing but processor time. It comes and goes with the bundle in its directory, and runs as long as that stays.
 """
 
 import os

@@ -40,7 +40,9 @@ def shadow(
     """Let a kept version score live traffic and decide nothing (scorers with TOLLGATE_SHADOW_DIR=MODELS/shadow)."""
     registry = open_registry(models)
     if not isinstance(registry, Registry):
-        raise InvalidAddress(f"{models!r} is no folder; on AWS: python -m infra release ENV CHAMPION --shadow CHALLENGER")
+        raise InvalidAddress(
+            f"{models!r} is no folder; on AWS: python -m infra release ENV CHAMPION --shadow CHALLENGER"
+        )
     link = registry.folder / "shadow"
     if version == "-":
         link.unlink(missing_ok=True)
@@ -61,10 +63,7 @@ def compare(
     """Compare a shadow with the champion on the same live decisions; 3 when a canary would be stopped at once."""
     frauds = None
     if lake is not None:
-        from training.labels import read_labels
-
-        table = read_labels(lake)
-        frauds = dict(zip(table["transaction_id"].to_pylist(), table["is_fraud"].to_pylist(), strict=True))
+        frauds = _settled(lake)
     report = compare_shadow(log, version, frauds=frauds)
     code = 0 if report.verdict.passed else STOPPED
     if as_json:
@@ -91,7 +90,7 @@ def status(models: Models, endpoint: Name, bucket: Bucket = "", as_json: AsJson 
 
 @app.command()
 def watch(models: Models, endpoint: Name, bucket: Bucket = "", as_json: AsJson = False) -> None:
-    """Stay with a rollout to its end and call it back when it decides otherwise than the control; 3 when it went back."""
+    """Stay with a rollout to its end and call it back when it decides otherwise; 3 when it went back."""
     conductor, _ = conduct(models, bucket, endpoint)
     with waiting(f"rollout of {endpoint}") as say:
         report = conductor.watch(lambda now, canary: say(_sentence(now.status, canary)))
@@ -137,6 +136,17 @@ def waiting(what: str) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what)
         yield lambda said: progress.update(task, description=f"{what}: {said}")
+
+
+def _settled(lake: Path) -> dict[str, bool]:
+    """Return what the statements of a lake say by now, where its sources disagree in their stated order."""
+    from training.labels import read_labels, settle_labels
+
+    statements = read_labels(lake)
+    ids = statements["transaction_id"].unique()
+    settled = settle_labels(statements, ids, as_of_ms=time.time_ns() // 1_000_000)
+    told = zip(ids.to_pylist(), settled.is_fraud.tolist(), settled.labelled.tolist(), strict=True)
+    return {transaction_id: fraud for transaction_id, fraud, labelled in told if labelled}
 
 
 def _sentence(state: str, canary: Canary | None) -> str:

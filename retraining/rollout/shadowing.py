@@ -105,7 +105,9 @@ def compare_shadow(
     chosen = [line for line in lines if line.challenger_version == wanted]
     if not chosen:
         known = ", ".join(sorted({line.challenger_version for line in lines})) or "none"
-        raise NoShadow(f"{log / FOLDER} holds no decision that {version or 'a challenger'} scored along; known are {known}")
+        raise NoShadow(
+            f"{log / FOLDER} holds no decision that {version or 'a challenger'} scored along; known are {known}"
+        )
     chosen = [line for line in chosen if line.champion_version == chosen[-1].champion_version]
     counts = {side: _counts(chosen, side) for side in SIDES}
     changed: dict[str, int] = {}

@@ -111,9 +111,7 @@ def test_the_jobs_make_the_bundle_that_one_process_makes(passed: Execution, s3: 
     for name in ("matrix.npy", "columns.parquet", "about.json"):
         s3.download_file(BUCKET, f"{prefix}/{name}", str(tmp_path / name))
     rows, about = read_rows(tmp_path)
-    fitted = fit_challenger(
-        rows, plan_of(about), as_of_ms=rows.as_of_ms, read_plan=about["read_plan"], root=ROOT
-    )
+    fitted = fit_challenger(rows, plan_of(about), as_of_ms=rows.as_of_ms, read_plan=about["read_plan"], root=ROOT)
     version = hashlib.sha256(fitted.files["manifest.json"]).hexdigest()[:16]
     assert version == passed.files["Judge", "Verdict"]["challenger"]
 

@@ -4,10 +4,10 @@
 given, health-checked and asked through :meth:`Hosting.invoke`; ``UpdateModelPackage`` that leaves the approval alone.
 Baking times are divided by ``hurry``.
 
-A container whose archive lies in S3 gets it unpacked under an ``/opt/ml`` of its own, a shadow's beside it, and what it
-writes on stdout in CloudWatch's embedded format becomes metrics; alarms on our own metrics are evaluated from them while
-a rollout is baking. Emulated and not AWS's: one process stands for a fleet, traffic is drawn request by request, an
-alarm looks at all values since the rollout began, and nothing takes minutes.
+A container whose archive lies in S3 gets it unpacked under an ``/opt/ml`` of its own, a shadow's beside it. What it
+writes on stdout in CloudWatch's embedded format becomes metrics, and alarms on our own metrics are evaluated from them
+while a rollout is baking. Emulated and not AWS's: one process stands for a fleet, traffic is drawn request by request,
+an alarm looks at all values since its step began, and nothing takes minutes.
 """
 
 import functools
@@ -263,11 +263,11 @@ def _evaluate(alarms: Sequence[Any], backend: Any, since: datetime) -> None:
         if not str(alarm.namespace).startswith("Tollgate") or alarm.state_value == "ALARM":
             continue
         found = [
-            datum.value
+            float(getattr(datum, "value", 0.0))
             for datum in list(data)
             if (datum.namespace, datum.name) == (alarm.namespace, alarm.metric_name) and datum.timestamp >= since
         ]
-        value = {"Sum": sum, "Maximum": max}[alarm.statistic](found) if found else 0.0
+        value = (sum(found) if alarm.statistic == "Sum" else max(found)) if found else 0.0
         if value > alarm.threshold:
             alarm.update_state(f"{value} > {alarm.threshold}", "{}", "ALARM")
 

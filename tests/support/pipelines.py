@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import botocore.session
 import botocore.validate
@@ -25,7 +25,10 @@ import botocore.validate
 from tests.support.emulators import aws_environment
 
 PROJECT = Path(__file__).parents[2]
-CALLS = {"Processing": ("CreateProcessingJob", "ProcessingJobName"), "Training": ("CreateTrainingJob", "TrainingJobName")}
+CALLS = {
+    "Processing": ("CreateProcessingJob", "ProcessingJobName"),
+    "Training": ("CreateTrainingJob", "TrainingJobName"),
+}
 KINDS: dict[str, tuple[type, ...]] = {"String": (str,), "Integer": (int,), "Float": (float, int), "Boolean": (bool,)}
 
 
@@ -117,7 +120,7 @@ class Runner:
                 self._run(run, step["Arguments"]["IfSteps" if holds else "ElseSteps"])
                 return
             if kind == "Fail":
-                raise StepFailed(run.resolve(step["Arguments"])["ErrorMessage"][:1024])
+                _fail(run.resolve(step["Arguments"])["ErrorMessage"])
             getattr(self, f"_{kind.lower()}")(run, step)
             run.done.steps[name] = "Succeeded"
         except StepFailed as failure:
@@ -229,7 +232,9 @@ class _Run:
     def holds(self, condition: Mapping[str, Any]) -> bool:
         left, right = self.resolve(condition["LeftValue"]), self.resolve(condition["RightValue"])
         if condition["Type"] != "Equals" or type(left) is not type(right):
-            raise StepFailed(f"the condition {condition['Type']} of {left!r} and {right!r} is not one that can be asked")
+            raise StepFailed(
+                f"the condition {condition['Type']} of {left!r} and {right!r} is not one that can be asked"
+            )
         return bool(left == right)
 
     def _get(self, name: str) -> Any:
@@ -257,6 +262,10 @@ def _needs(content: Any) -> set[str]:
     if content.keys() == {"Get"} and content["Get"].startswith("Steps."):
         return {content["Get"].split(".")[1]}
     return set().union(*map(_needs, content.values()))
+
+
+def _fail(reason: str) -> NoReturn:
+    raise StepFailed(reason[:1024])
 
 
 def _inside(root: Path, path: str) -> Path:

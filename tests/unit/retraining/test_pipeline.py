@@ -92,7 +92,9 @@ def test_every_job_is_one_that_sagemaker_takes(definition: Any, runner: Runner) 
 def test_an_argument_of_the_wrong_kind_is_found_before_a_job_starts(definition: Any, runner: Runner) -> None:
     broken = json.loads(json.dumps(definition["Steps"][0]))
     broken["Arguments"]["ProcessingResources"]["ClusterConfig"]["InstanceCount"] = "one"
-    with pytest.raises(StepFailed, match=r"Invalid type for parameter ProcessingResources\.ClusterConfig\.InstanceCount"):
+    with pytest.raises(
+        StepFailed, match=r"Invalid type for parameter ProcessingResources\.ClusterConfig\.InstanceCount"
+    ):
         runner.arguments(broken, an_execution(runner))
 
 

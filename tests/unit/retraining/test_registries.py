@@ -68,8 +68,10 @@ def promoted(registry: ModelRegistry, *seeds: int) -> list[str]:
 
 
 def test_an_empty_registry_has_no_champion_and_no_history(registry: ModelRegistry) -> None:
-    assert registry.champion() is registry.champion_version() is None
-    assert registry.versions() == registry.served() == registry.history() == []
+    assert registry.champion() is None
+    assert registry.champion_version() is None
+    assert registry.versions() == registry.served() == []
+    assert registry.history() == []
     with pytest.raises(NothingToRollBack, match="no champion before the first"):
         registry.rollback()
 

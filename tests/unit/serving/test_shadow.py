@@ -33,7 +33,9 @@ def made(number: int) -> Made:
 
 def lines(log: Path) -> list[ShadowDecision]:
     decoder = msgspec.json.Decoder(ShadowDecision)
-    return [decoder.decode(line) for path in sorted((log / FOLDER).iterdir()) for line in path.read_bytes().splitlines()]
+    return [
+        decoder.decode(line) for path in sorted((log / FOLDER).iterdir()) for line in path.read_bytes().splitlines()
+    ]
 
 
 def test_every_decision_is_scored_with_the_challengers_own_model_and_policy(tmp_path: Path) -> None:
