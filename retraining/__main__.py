@@ -83,6 +83,8 @@ def rollback(
     endpoint: Annotated[str, typer.Option(help="SageMaker endpoint that goes back too, at once.")] = "",
 ) -> None:
     """Make an earlier version champion again; with --endpoint stop its canary or serve what it served before."""
+    if endpoint and to:
+        raise typer.BadParameter("--endpoint goes back to what was served before; without it --to names any version")
     if endpoint:
         conductor, _ = rollouts.conduct(models, bucket, endpoint)
         with rollouts.waiting(f"rollback of {endpoint}") as say:

@@ -26,6 +26,8 @@ def open_registry(address: str, *, bucket: str = "", image: str = "", approval: 
     ------
     InvalidAddress
         It names neither, or a registry on AWS without its bucket.
+    RegistryUnreachable
+        This machine knows no region of AWS.
 
     Examples
     --------
@@ -45,16 +47,14 @@ def open_registry(address: str, *, bucket: str = "", image: str = "", approval: 
     import boto3
     from botocore.config import Config
 
+    from retraining.bucket import reaching
     from retraining.sagemaker_registry import Approval, SageMakerRegistry
 
     config = Config(
         connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 3, "mode": "standard"}
     )
+    with reaching(address):
+        sagemaker, s3 = (boto3.client(service, config=config) for service in ("sagemaker", "s3"))
     return SageMakerRegistry(
-        boto3.client("sagemaker", config=config),
-        boto3.client("s3", config=config),
-        group=group,
-        bucket=bucket,
-        image=image,
-        approval=cast("Approval", approval),
+        sagemaker, s3, group=group, bucket=bucket, image=image, approval=cast("Approval", approval)
     )

@@ -213,3 +213,12 @@ def test_a_registry_that_does_not_answer_is_one_fact(monkeypatch: pytest.MonkeyP
 def test_an_address_that_names_no_registry_is_refused(address: str) -> None:
     with pytest.raises(InvalidAddress):
         open_registry(address)
+
+
+def test_a_machine_that_knows_no_region_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    boto3.DEFAULT_SESSION = None
+    with pytest.raises(RegistryUnreachable, match="region"):
+        on_aws()
