@@ -10,7 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from retraining.exchange import read_rows
 from retraining.jobs import ROOT
@@ -20,7 +19,7 @@ from retraining.steps import plan_of
 from simulation.config import WorldConfig
 from simulation.lake import write
 from simulation.world import generate
-from tests.support.hosting import sagemaker_hosting
+from tests.support.hosting import empty_account, sagemaker_hosting
 from tests.support.pipelines import Execution, Runner
 from training.challenger import fit_challenger
 from training.profiles import write_profiles
@@ -49,16 +48,8 @@ GIVEN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "eu-west-1")):
-            patch.setenv(f"AWS_{name}", value)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        with sagemaker_hosting(patch):
-            yield f"http://{host}:{port}"
-        server.stop()
+    with pytest.MonkeyPatch.context() as patch, empty_account(patch) as address, sagemaker_hosting(patch):
+        yield address
 
 
 @pytest.fixture(scope="module")

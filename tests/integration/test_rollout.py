@@ -17,7 +17,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from fraud.settings import Secret
 from fraud.transaction import encode_transaction
@@ -33,7 +32,7 @@ from retraining.rollout.canary import Conductor
 from retraining.sagemaker_registry import SageMakerRegistry
 from tests.support.bundles import bundle_files
 from tests.support.emulators import start_valkey, valkey_client
-from tests.support.hosting import ROLLED_BACK, Hosting, sagemaker_hosting
+from tests.support.hosting import ROLLED_BACK, Hosting, empty_account, sagemaker_hosting
 from tests.support.scorers import ROOT, await_true, fill_states, history, payment
 
 ENDPOINT, GROUP, BUCKET = "tollgate-dev-scorer", "tollgate-dev-scorer", "tollgate-dev-lake-123456789012"
@@ -66,18 +65,11 @@ LIMITS = BreakerLimits(least_decisions=60)
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "eu-west-1")):
-            patch.setenv(f"AWS_{name}", value)
+    with pytest.MonkeyPatch.context() as patch, empty_account(patch) as address:
         patch.setattr("infra.deployer.POLL_S", 0.05)
         patch.setattr("retraining.endpoint.POLL_S", 0.2)
         patch.setattr("retraining.rollout.canary.POLL_S", 0.2)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        yield f"http://{host}:{port}"
-        server.stop()
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +139,7 @@ class World:
 
     @contextmanager
     def traffic(self) -> Iterator[list[tuple[int, str]]]:
-        """Ask for decisions without a pause; yield status and model version of each answer."""
+        """Ask for decisions all the time; yield status and model version of each answer."""
         answers: list[tuple[int, str]] = []
         done = threading.Event()
 
@@ -158,6 +150,7 @@ class World:
                 _, status, answer = self.hosting.invoke(ENDPOINT, body)
                 answers.append((status, json.loads(answer).get("model_version", "")))
                 number += 2
+                time.sleep(0.004)  # leaves the processors to the scorers that are starting
 
         threads = [threading.Thread(target=ask, args=(first,)) for first in range(2)]
         for thread in threads:

@@ -37,6 +37,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.responses import ActionResult
 from moto.sagemaker import models, responses
 from moto.sagemaker.exceptions import ValidationError
+from moto.server import ThreadedMotoServer
 
 from tests.support.emulators import free_port
 
@@ -270,6 +271,25 @@ def _evaluate(alarms: Sequence[Any], backend: Any, since: datetime) -> None:
         value = (sum(found) if alarm.statistic == "Sum" else max(found)) if found else 0.0
         if value > alarm.threshold:
             alarm.update_state(f"{value} > {alarm.threshold}", "{}", "ALARM")
+
+
+@contextmanager
+def empty_account(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run moto's server in this process on an account that holds nothing, before and after; yield its address."""
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "eu-west-1")):
+        patch.setenv(f"AWS_{name}", value)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    patch.setenv("AWS_ENDPOINT_URL", address)
+    reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset, timeout=30).close()
+    try:
+        yield address
+        urllib.request.urlopen(reset, timeout=30).close()
+    finally:
+        server.stop()
 
 
 @functools.cache
