@@ -60,6 +60,8 @@ class Settings:
         Where the scorer listens.
     model_dir
         Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
+    shadow_dir
+        Where a challenger's bundle lies that scores along and decides nothing; empty for none ever.
     bundle_key_file
         Key that every bundle must be signed with; empty to check digests only.
     decision_log, decision_log_mb
@@ -102,6 +104,7 @@ class Settings:
     bind_port: int = _bounded(8080, 1, 65535)
     model_dir: str = "/opt/ml/model"
     bundle_key_file: str = ""
+    shadow_dir: str = ""
     decision_log: str = ""
     decision_log_mb: int = _bounded(10_240, 128, 10_485_760)
     decision_stream: str = ""

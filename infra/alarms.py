@@ -124,6 +124,18 @@ ALARMS: Final = (
         guards_rollouts=True,
     ),
     Alarm(
+        "scorer-shifted",
+        "serving",
+        "The breaker stopped a canary: it decided otherwise than the fleet beside it.",
+        NAMESPACE,
+        "CanaryShift",
+        "Maximum",
+        0,
+        periods=1,
+        datapoints=1,
+        guards_rollouts=True,
+    ),
+    Alarm(
         "scorer-overhead",
         "serving",
         "SageMaker's own part of a request takes over 50 ms for one in a hundred.",

@@ -20,6 +20,10 @@ STARTUP_S: Final = 300
 TERMINATION_WAIT_S: Final = 600
 """How long the old fleet stays after the new one has all traffic."""
 
+SHADOW: Final = "shadow"
+SHADOW_ROOT: Final = "/opt/ml/additional-model-data-sources"
+"""Where SageMaker unpacks what a model has besides its own archive, by channel."""
+
 PACKAGE_TAG: Final = "tollgate:package"
 FROM_TAG: Final = "tollgate:rolled-from"
 """On the endpoint: what was served when the last rollout began."""
@@ -72,6 +76,7 @@ class Place:
             PREFIX + "BUCKET": self.bucket,
             PREFIX + "DECISION_STREAM": self.decisions,
             PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
+            PREFIX + "METRICS": "emf",
         }
 
 
@@ -110,14 +115,21 @@ class Release:
         return str(self.endpoint_config["EndpointConfigName"])
 
 
-def release(endpoint: str, package: Package, place: Place, hosting: Hosting) -> Release:
-    """Return what has to exist before ``package`` can be served."""
+def release(
+    endpoint: str, package: Package, place: Place, hosting: Hosting, *, shadow: Package | None = None
+) -> Release:
+    """Return what has to exist before ``package`` can be served, with ``shadow`` scoring along."""
+    container: dict[str, Any] = {
+        "Image": package.image,
+        "ModelDataUrl": package.model,
+        "Environment": place.settings(),
+    }
+    if shadow is not None:
+        container["Environment"] |= {PREFIX + "SHADOW_DIR": f"{SHADOW_ROOT}/{SHADOW}"}
+        source = {"S3Uri": shadow.model, "S3DataType": "S3Object", "CompressionType": "Gzip"}
+        container["AdditionalModelDataSources"] = [{"ChannelName": SHADOW, "S3DataSource": source}]
     model: dict[str, Any] = {
-        "PrimaryContainer": {
-            "Image": package.image,
-            "ModelDataUrl": package.model,
-            "Environment": place.settings(),
-        },
+        "PrimaryContainer": container,
         "ExecutionRoleArn": place.role,
         "VpcConfig": {"SecurityGroupIds": list(place.groups), "Subnets": list(place.subnets)},
         "EnableNetworkIsolation": False,

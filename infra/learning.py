@@ -21,7 +21,7 @@ from infra.blueprint import (
     vpc_access,
 )
 from infra.data import tables
-from infra.rollouts import GROUP, REGISTRY, add_deployer, pass_role
+from infra.rollouts import GROUP, add_deployer, pass_role
 from infra.serving import image_pull
 from infra.stream import STORE_ACTIONS, online_store, store_password
 from infra.watching import add_alarms
@@ -34,6 +34,10 @@ NIGHTLY_COMMAND: Final = "/app/nightly"
 NIGHTLY_LIMIT_S: Final = 4 * 3600
 
 _JOB: Final = "tollgate-${Environment}"
+_REGISTERING: Final = [
+    f"sagemaker:{action}"
+    for action in ("CreateModelPackage", "DescribeModelPackage", "ListModelPackages", "UpdateModelPackage")
+]
 
 
 def build() -> Template:
@@ -43,7 +47,7 @@ def build() -> Template:
     group = sagemaker.ModelPackageGroup(
         "Registry",
         ModelPackageGroupName=name(GROUP),
-        ModelPackageGroupDescription="Every model that a gate let through.",
+        ModelPackageGroupDescription="Every challenger, with its gate's verdict; the newest approved one is champion.",
         DeletionPolicy="RetainExceptOnCreate",
         UpdateReplacePolicy="Retain",
     )
@@ -76,7 +80,8 @@ def _job_permissions(blueprint: Blueprint, key: Any) -> list[dict[str, Any]]:
         key_use(key, write=True),
         allow("OnlineStore", STORE_ACTIONS, tables()),
         store_password(blueprint),
-        allow("Champion", ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"], [group, packages]),
+        allow("Registry", _REGISTERING, [group, packages]),
+        allow("Lock", ["s3:DeleteObject"], [Sub("${Bucket}/models/*/lock", Bucket=bucket)]),
         *image_pull(blueprint.take("data", "job-images-arn")),
         allow(
             "Log",
@@ -95,7 +100,6 @@ def _job_permissions(blueprint: Blueprint, key: Any) -> list[dict[str, Any]]:
 
 def _pipeline_permissions(job_role: Any) -> list[dict[str, Any]]:
     jobs = [arn("sagemaker", f"{kind}/pipelines-*") for kind in ("processing-job", "training-job")]
-    registry = [arn("sagemaker", f"{kind}/tollgate-${{Environment}}-scorer*") for kind in REGISTRY]
     start = ["sagemaker:AddTags", "sagemaker:CreateProcessingJob", "sagemaker:CreateTrainingJob"]
     watch = [
         "sagemaker:DescribeProcessingJob",
@@ -103,18 +107,8 @@ def _pipeline_permissions(job_role: Any) -> list[dict[str, Any]]:
         "sagemaker:StopProcessingJob",
         "sagemaker:StopTrainingJob",
     ]
-    register = [
-        "sagemaker:AddTags",
-        "sagemaker:CreateModelPackage",
-        "sagemaker:DescribeModelPackage",
-        "sagemaker:DescribeModelPackageGroup",
-        "sagemaker:ListModelPackages",
-    ]
-    champion = Sub("arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:tollgate-${Environment}-*")
     return [
         allow("Jobs", [*start, *watch], jobs),
-        allow("Register", register, registry),
-        allow("Functions", ["lambda:InvokeFunction"], [champion]),
         pass_role(GetAtt(job_role, "Arn"), "sagemaker"),
     ]
 
@@ -150,9 +144,14 @@ def _schedules(blueprint: Blueprint, key: Any, job_role: Any) -> None:
     blueprint.add(scheduler.ScheduleGroup("Schedules", Name=name("schedules")))
     retry = scheduler.RetryPolicy(MaximumEventAgeInSeconds=3600, MaximumRetryAttempts=5)
     common = {"RoleArn": GetAtt(role, "Arn"), "RetryPolicy": retry}
-    weekly = scheduler.Target(Arn=pipeline, **common)
+    values = _job_values(blueprint, key, job_role)
+    start = Sub("arn:${AWS::Partition}:scheduler:::aws-sdk:sagemaker:startPipelineExecution")
+    text = json.dumps(weekly_start(), sort_keys=True)
+    asked = Sub(text, **{key: value for key, value in values.items() if f"${{{key}}}" in text})
+    weekly = scheduler.Target(Arn=start, Input=asked, **common)
     _schedule(blueprint, "WeeklySchedule", "weekly", WEEKLY, weekly, key, Condition="HasPipeline")
-    request = Sub(json.dumps(_nightly_job(), sort_keys=True), **_nightly_values(blueprint, key, job_role))
+    text = json.dumps(_nightly_job(), sort_keys=True)
+    request = Sub(text, **{key: value for key, value in values.items() if f"${{{key}}}" in text})
     create = Sub("arn:${AWS::Partition}:scheduler:::aws-sdk:sagemaker:createProcessingJob")
     _schedule(
         blueprint,
@@ -180,6 +179,33 @@ def _schedule(
             **attributes,
         )
     )
+
+
+def weekly_start() -> dict[str, Any]:
+    """Return StartPipelineExecution's request.
+
+    The token is made of the time for which the start was scheduled: a retried or doubled delivery carries the same one
+    and AWS answers with the execution that it has started already. That time, not a clock, is the iteration's day.
+    """
+    given = {
+        "AsOf": "<aws.scheduler.scheduled-time>",
+        "Bucket": "${Bucket}",
+        "DataKey": "${Key}",
+        "InferenceImage": "${Inference}",
+        "JobImage": "${Image}",
+        "JobRole": "${Role}",
+        "Region": "${AWS::Region}",
+        "Registry": f"sagemaker:{_JOB}-{GROUP}",
+        "SecurityGroup": "${Group}",
+        "SubnetA": "${A}",
+        "SubnetB": "${B}",
+        "SubnetC": "${C}",
+    }
+    return {
+        "PipelineName": f"{_JOB}-weekly",
+        "ClientRequestToken": f"{_JOB}-weekly-<aws.scheduler.scheduled-time>",
+        "PipelineParameters": [{"Name": name_, "Value": value} for name_, value in given.items()],
+    }
 
 
 def _nightly_job() -> dict[str, Any]:
@@ -212,7 +238,7 @@ def _nightly_job() -> dict[str, Any]:
     }
 
 
-def _nightly_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, Any]:
+def _job_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, Any]:
     image = blueprint.parameter("JobImage", "Image by digest.", AllowedPattern=DIGEST)
     registry = blueprint.parameter(
         "FeastRegistry",
@@ -234,6 +260,7 @@ def _nightly_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, 
         "B": b,
         "C": c,
         "Image": image,
+        "Inference": blueprint.parameter("InferenceImage", "Image by digest.", AllowedPattern=DIGEST),
         "Role": GetAtt(job_role, "Arn"),
     }
 

@@ -1,8 +1,9 @@
 """CloudWatch's embedded metric format: one JSON line on stdout every ten seconds and one more at the end.
 
 CloudWatch turns such a line into metrics by itself, so the container needs neither an agent nor a permission. Counts
-are those since the last line, percentiles come from the histogram's bounds (each the bound that holds it), and every
-metric carries the model version as its dimension.
+are those since the last line, percentiles come from the histogram's bounds (each the bound that holds it), scores are
+counted by band, and every metric carries the model version as its dimension: that is how a canary is told from the
+fleet beside it, which SageMaker's own metrics do not.
 """
 
 import os
@@ -72,7 +73,7 @@ class EmbeddedMetrics:
 
     def line(self, now_ms: int) -> bytes:
         """Return the line of what happened since the last one."""
-        values = self._counters()
+        values = self._counters() | self._score_bands()
         for stage in _STAGES:
             values |= self._percentiles(f"{stage.title()}Latency", self._metrics.latency, (stage,))
         units = {name: "Microseconds" if "Latency" in name else "Count" for name in values}
@@ -94,6 +95,8 @@ class EmbeddedMetrics:
             "StaleViews": metrics.stale.total(),
             "StoreTimeouts": metrics.store_timeouts.total(),
             "StoreRefusals": metrics.store_refusals.total(),
+            "ShadowDecisions": metrics.shadow_decisions.total(),
+            "ShadowLost": metrics.shadow_lost.total(),
             "StoreLosses": metrics.store_losses.total(),
             "DecisionsLost": metrics.decisions_lost.total(),
             "ListsRefused": metrics.lists_refused.total(),
@@ -110,6 +113,16 @@ class EmbeddedMetrics:
         since = {name: float(total - self._before.get(name, 0)) for name, total in totals.items()}
         self._before = totals
         return since
+
+    def _score_bands(self) -> dict[str, float]:
+        """Return how many scores of the model in service fell into each band since the last line."""
+        version = self._version()
+        now = self._metrics.scores.counts((version,))
+        before = self._counts.get(version, [0] * len(now))
+        self._counts[version] = now
+        return {
+            f"ScoreBand{band:02d}": float(new - old) for band, (new, old) in enumerate(zip(now, before, strict=True))
+        }
 
     def _percentiles(self, name: str, histogram: Histogram, labels: tuple[str, ...]) -> dict[str, float]:
         """Return the upper bounds, in microseconds, that hold each share of the values since the last line."""

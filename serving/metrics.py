@@ -120,6 +120,14 @@ class Metrics:
             ("stage",),
         )
         self.scores = Histogram("tollgate_score", "Calibrated scores.", SCORE_BOUNDS, ("model_version",))
+        self.shadow_scores = Histogram("tollgate_shadow_score", "Scores of a challenger that decides nothing.",
+                                       SCORE_BOUNDS, ("model_version",))  # fmt: skip
+        self.shadow_decisions = Counter(
+            "tollgate_shadow_decisions_total",
+            "What the champion decided, and what the challenger would have.",
+            ("model_version", "champion", "challenger"),
+        )
+        self.shadow_lost = Counter("tollgate_shadow_lost_total", "Decisions that the shadow did not score or write.")
         self.store_timeouts = Counter("tollgate_store_timeouts_total", "Reads not answered in time.")
         self.store_refusals = Counter("tollgate_store_refusals_total", "Reads not tried because the breaker was open.")
         self.store_losses = Counter("tollgate_store_losses_total", "Times the online store was given up.")

@@ -55,6 +55,10 @@ class Reloader:
         self._refused = ""
         self._wake.set()
 
+    def forget(self) -> None:
+        """Take whatever comes next, also what was served before."""
+        self._serving = ""
+
     def close(self) -> None:
         """Stop watching; a bundle being opened is finished and not taken."""
         self._stop = True

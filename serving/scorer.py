@@ -20,6 +20,7 @@ from serving.metrics import Metrics
 from serving.model import Model
 from serving.online import Online, read_online, without_invalid_states
 from serving.overrides import Overrides
+from serving.shadow import Shadow
 from serving.store import OnlineStore
 from serving.writing import WriteThrough
 
@@ -47,6 +48,7 @@ class Scorer:
         settings: Settings,
         writer: WriteThrough | None = None,
         overrides: Overrides | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.model = model
         self._overrides = Overrides(metrics) if overrides is None else overrides
@@ -54,6 +56,7 @@ class Scorer:
         self._store = store
         self._log = log
         self._writer = writer
+        self._shadow = shadow
         self._metrics = metrics
         self._stale_after_ms = settings.stale_after_s * 1000
         self._scratch = new_scratch()
@@ -152,5 +155,8 @@ class Scorer:
             metrics.stale.add((view,))
         if self._writer is not None:
             self._writer.offer(transaction, online)
+        made = Made(transaction, vector, online, decision, decided_ms, now - begun)
         if self._log is not None:
-            self._log.append(Made(transaction, vector, online, decision, decided_ms, now - begun))
+            self._log.append(made)
+        if self._shadow is not None:
+            self._shadow.offer(made)

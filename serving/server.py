@@ -32,6 +32,7 @@ from serving.opening import open_store
 from serving.overrides import Overrides
 from serving.reload import Reloader
 from serving.scorer import Scorer
+from serving.shadow import Shadow
 from serving.writing import WriteThrough
 from stores.access import redis_access
 from stores.aws_call import AwsCalls
@@ -118,7 +119,17 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
     writer = _start_writer(settings, metrics)
     overrides = Overrides(metrics)
     lists = _start_lists(settings, metrics, overrides)
-    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer, overrides=overrides)
+    shadow = _start_shadow(settings, metrics)
+    scorer = Scorer(
+        model,
+        store=store,
+        log=log,
+        metrics=metrics,
+        settings=settings,
+        writer=writer,
+        overrides=overrides,
+        shadow=shadow,
+    )
     embedded = _start_embedded(settings, metrics, scorer)
     app = App(scorer, metrics=metrics, currency=settings.currency)
     metrics.bundles_loaded.add((model.bundle.version,))
@@ -144,7 +155,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
         reloader.close()
     finally:
         await store.close()
-        for closing in (lists, writer, log, embedded):
+        for closing in (lists, writer, shadow, log, embedded):
             if closing is not None:
                 closing.close()
     note(
@@ -199,6 +210,18 @@ def _start_lists(settings: Settings, metrics: Metrics, overrides: Overrides) -> 
     lists = ListReloader(Path(settings.lists), take=take, metrics=metrics)
     lists.start()
     return lists
+
+
+def _start_shadow(settings: Settings, metrics: Metrics) -> Shadow | None:
+    if not settings.shadow_dir:
+        return None
+    log = Path(settings.decision_log) if settings.decision_log else None
+    shadow = Shadow(Path(settings.shadow_dir), log=log, metrics=metrics)
+    try:
+        shadow.start()
+    except OSError as error:
+        raise StartRefused(f"cannot write the shadow's log in {settings.decision_log} ({error.strerror})") from None
+    return shadow
 
 
 def _start_embedded(settings: Settings, metrics: Metrics, scorer: Scorer) -> EmbeddedMetrics | None:

@@ -68,13 +68,14 @@ def bundle_files(
     decline_at: float = 0.55,
     features: tuple[str, ...] = FEATURE_NAMES,
     tiers: tuple[Tier, ...] = (),
+    intercept: float = 0.0,
 ) -> dict[str, bytes]:
     """Return the files of a bundle; another seed is another model and another version, ``tiers`` have fallbacks."""
     model_json, rows, margins = _fitted(seed, trees, depth, features)
     return pack_bundle(
         model_json=model_json,
         features=features,
-        calibration=Calibration(slope=1.0, intercept=0.0),
+        calibration=Calibration(slope=1.0, intercept=intercept),
         policy=Policy("test", review_at=review_at, decline_at=decline_at),
         plan=plan_data(read_plan()),
         check_rows=rows,

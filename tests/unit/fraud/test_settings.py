@@ -61,7 +61,7 @@ def test_every_text_setting_is_taken_as_it_stands() -> None:
     secure = {"TOLLGATE_REDIS_TLS": "true", "TOLLGATE_REDIS_PASSWORD": " p "}
     found = read_settings({**secure, "TOLLGATE_REDIS_CA_FILE": " c ", "TOLLGATE_REDIS_USERNAME": " u "})
     assert (found.redis_ca_file, found.redis_username, found.redis_password) == (" c ", " u ", Secret(" p "))
-    assert len(texts) == 16
+    assert len(texts) == 17
 
 
 @pytest.mark.parametrize("text", ["", "1", "True", "yes", "false "])
