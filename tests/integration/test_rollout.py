@@ -167,7 +167,8 @@ class World:
 def world(aws: str, store: int) -> Iterator[World]:
     overrides = {
         "TOLLGATE_ENVIRONMENT": "local", "TOLLGATE_REDIS_HOST": "127.0.0.1", "TOLLGATE_REDIS_PORT": str(store),
-        "TOLLGATE_REDIS_PASSWORD": "", "TOLLGATE_STORE_TIMEOUT_MS": "2000", "PYTHONPATH": str(ROOT),
+        "TOLLGATE_REDIS_TLS": "false", "TOLLGATE_REDIS_PASSWORD_SECRET": "", "TOLLGATE_DECISION_STREAM": "",
+        "TOLLGATE_STORE_TIMEOUT_MS": "2000", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     command = [sys.executable, "-c", SERVE]
     with (
