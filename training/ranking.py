@@ -33,8 +33,8 @@ class Curve:
     ----------
     frauds, legitimate, fraud_value
         Totals, shape ``(n,)``; the value in minor units.
-    caught, false_positives, value_caught
-        Totals at or above each threshold, shape ``(thresholds, n)``.
+    caught, false_positives, value_caught, false_value
+        Totals at or above each threshold, shape ``(thresholds, n)``; the values are of frauds and of legitimate rows.
     false_positives_above
         Legitimate rows strictly above each threshold, shape ``(thresholds, n)``.
     """
@@ -45,6 +45,7 @@ class Curve:
     caught: FloatArray
     false_positives: FloatArray
     value_caught: FloatArray
+    false_value: FloatArray
     false_positives_above: FloatArray
 
     def average_precision(self) -> FloatArray:
@@ -71,6 +72,10 @@ class Curve:
     def false_positives_at_recall(self, recall: float) -> FloatArray:
         """Return the legitimate rows alerted where ``recall`` is reached, NaN without frauds, shape ``(n,)``."""
         return self._at(self.false_positives, self.threshold_at_recall(recall))
+
+    def false_value_at_recall(self, recall: float) -> FloatArray:
+        """Return the amount of the legitimate rows alerted where ``recall`` is reached, NaN without frauds."""
+        return self._at(self.false_value, self.threshold_at_recall(recall))
 
     def alert_rate_at_recall(self, recall: float) -> FloatArray:
         """Return the share of rows alerted where ``recall`` is reached, shape ``(n,)``."""
@@ -101,8 +106,8 @@ class Ranking:
         Distinct scores of the frauds, falling, shape ``(thresholds,)``.
     days
         The days that occur, rising, shape ``(days,)``.
-    caught, value_caught, false_positives, false_positives_above
-        Running totals from the top, shape ``(thresholds, days)``; the value in minor units.
+    caught, value_caught, false_positives, false_value, false_positives_above
+        Running totals from the top, shape ``(thresholds, days)``; values in minor units.
     legitimate
         Legitimate rows of each day, shape ``(days,)``.
     """
@@ -112,6 +117,7 @@ class Ranking:
     caught: FloatArray
     value_caught: FloatArray
     false_positives: FloatArray
+    false_value: FloatArray
     false_positives_above: FloatArray
     legitimate: FloatArray
 
@@ -133,6 +139,7 @@ class Ranking:
             caught=caught,
             false_positives=self.false_positives @ weights,
             value_caught=value_caught,
+            false_value=self.false_value @ weights,
             false_positives_above=self.false_positives_above @ weights,
         )
 
@@ -175,13 +182,15 @@ def rank(
     shape = (len(thresholds), len(days))
     fraud_cell = _cells(np.searchsorted(-thresholds, -scores[is_fraud]), day_index[is_fraud], shape)
     legit_scores, legit_day = scores[~is_fraud], day_index[~is_fraud]
+    legit_cell = _cells(np.searchsorted(-thresholds, -legit_scores), legit_day, shape)
     value = np.zeros(len(scores)) if amount_minor is None else amount_minor
     return Ranking(
         thresholds=thresholds,
         days=np.asarray(days, np.int64),
         caught=_running(fraud_cell, shape),
         value_caught=_running(fraud_cell, shape, value[is_fraud].astype(np.float64)),
-        false_positives=_running(_cells(np.searchsorted(-thresholds, -legit_scores), legit_day, shape), shape),
+        false_positives=_running(legit_cell, shape),
+        false_value=_running(legit_cell, shape, value[~is_fraud].astype(np.float64)),
         false_positives_above=_running(
             _cells(np.searchsorted(-thresholds, -legit_scores, side="right"), legit_day, shape), shape
         ),
