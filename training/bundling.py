@@ -46,11 +46,13 @@ def bundle_files(
 
 
 def data_digest(rows: TrainingSet, taken: slice) -> str:
-    """Return the SHA-256 of the features and labels of some rows."""
+    """Return the SHA-256 of the features, labels and weights of some rows."""
     digest = hashlib.sha256()
     digest.update("\n".join(rows.features).encode())
     digest.update(np.ascontiguousarray(rows.matrix[taken]).tobytes())
     digest.update(rows.is_fraud[taken].tobytes())
+    if rows.weights is not None:
+        digest.update(rows.weights[taken].tobytes())
     return digest.hexdigest()
 
 

@@ -136,4 +136,4 @@ def fit_challenger(
 
 def rows_of(rows: TrainingSet, taken: slice) -> Rows:
     """Return some rows as the fit takes them."""
-    return Rows(rows.matrix[taken], rows.is_fraud[taken])
+    return Rows(rows.matrix[taken], rows.is_fraud[taken], None if rows.weights is None else rows.weights[taken])

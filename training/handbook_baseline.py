@@ -5,15 +5,13 @@ weeks that follow a label delay later. Every number is a constant of this module
 with never moves: neither a library's defaults nor a better recipe of ours reaches it.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from training.fit import Recipe, Rows, fit_model
+from training.fit import FittedModel, Float32Array, Recipe, Rows, fit_model
 from training.handbook import HandbookTransactions
 from training.handbook_protocol import BOOK_FEATURES, book_features
-from training.ranking import FloatArray
 from training.split import Period
 from training.transaction_log import Progress
 
@@ -33,40 +31,27 @@ VALIDATION: Final = _days("2018-08-08", "2018-08-22")
 TEST: Final = _days("2018-08-29", "2018-10-01")
 
 
-@dataclass(frozen=True)
-class FrozenScores:
-    """What the frozen baseline says of some rows.
-
-    Parameters
-    ----------
-    scores
-        Calibrated probability of fraud, shape ``(n,)``.
-    trees
-        How many trees it kept.
-    """
-
-    scores: FloatArray
-    trees: int
+def frozen_matrix(transactions: HandbookTransactions, *, label_delay_ms: int) -> Float32Array:
+    """Return the frozen baseline's inputs of each transaction, its terminal risks ``label_delay_ms`` late."""
+    return book_features(transactions, label_delay_ms=label_delay_ms).astype(np.float32)
 
 
-def frozen_scores(
-    transactions: HandbookTransactions, *, label_delay_ms: int, seed: int, progress: Progress | None = None
-) -> FrozenScores:
-    """Fit the frozen baseline and return its scores of every transaction, in the order given.
+def frozen_model(
+    transactions: HandbookTransactions, matrix: Float32Array, *, seed: int, progress: Progress | None = None
+) -> FittedModel:
+    """Return the frozen baseline.
 
     Parameters
     ----------
     transactions
         The whole benchmark, in time order.
-    label_delay_ms
-        How late its terminal risks learn of a fraud.
+    matrix
+        Of :func:`frozen_matrix`.
     seed
         Of row and column sampling, the only thing that is not pinned.
     progress
         Called with the trees done and the most there can be.
     """
-    matrix = book_features(transactions, label_delay_ms=label_delay_ms).astype(np.float32)
     blocks = [period.contains(transactions.event_time_ms) for period in (TRAIN, VALIDATION)]
     train, validation = (Rows(matrix[taken], transactions.is_fraud[taken]) for taken in blocks)
-    model = fit_model(train, validation, BOOK_FEATURES, seed=seed, recipe=FROZEN_RECIPE, progress=progress)
-    return FrozenScores(model.scores(matrix), model.trees)
+    return fit_model(train, validation, BOOK_FEATURES, seed=seed, recipe=FROZEN_RECIPE, progress=progress)

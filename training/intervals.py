@@ -103,7 +103,8 @@ def day_block_intervals(
     points = metrics(np.ones((days, 1)))[:, 0]
     drawn = np.concatenate([metrics(weights[:, at : at + _BATCH]) for at in range(0, resamples, _BATCH)], axis=1)
     return tuple(
-        _interval(float(point), values, days=days, level=level) for point, values in zip(points, drawn, strict=True)
+        percentile_interval(float(point), values, days=days, level=level)
+        for point, values in zip(points, drawn, strict=True)
     )
 
 
@@ -132,7 +133,7 @@ def false_positive_cut(
     return pooled_cut(((baseline, ours),), recall=recall, resamples=resamples, seed=seed, level=level)
 
 
-def pooled_cut(  # noqa: PLR0913  # what is compared, where, and how it is resampled
+def pooled_cut(  # what is compared, where, and how it is resampled
     pairs: Sequence[tuple[Ranking, Ranking]],
     *,
     recall: float,
@@ -201,7 +202,14 @@ def relative_cut(before: FloatArray, after: FloatArray) -> FloatArray:
     return np.where((before == 0) & (after == 0), 0.0, 1.0 - after / np.maximum(before, 1.0))
 
 
-def _interval(point: float, values: FloatArray, *, days: int, level: float) -> Interval:
+def percentile_interval(point: float, values: FloatArray, *, days: int, level: float = 0.95) -> Interval:
+    """Return the interval of a metric from its values on the resamples; undefined ones are NaN.
+
+    Examples
+    --------
+    >>> percentile_interval(2.0, np.array([1.0, 2.0, 3.0, np.nan]), days=5, level=0.5)
+    Interval(point=2.0, low=1.5, high=2.5)
+    """
     defined = values[np.isfinite(values)]
     if days == 1 or len(defined) < _MIN_DEFINED * len(values):
         return Interval(point, None, None)
