@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud.windows import DAY
-from training.challenger import Challenger, TrainingPlan, fit_challenger
+from training.challenger import rows_of
 from training.command_line import gather
 from training.dataset import TrainingSet, labelled_at, with_features
 from training.equal_catch import JudgedRows
-from training.fit import FittedModel
+from training.fit import FittedModel, fit_model
 from training.handbook import FRAUD_TYPES, HandbookTransactions, import_handbook
 from training.handbook_baseline import TEST, VALIDATION, frozen_matrix, frozen_model
 from training.labels import read_labels
@@ -102,7 +102,6 @@ class Lake:
     """The benchmark as a data set of the product with labels of one delay, and its features."""
 
     rows: TrainingSet
-    read_plan: dict[str, Any]
     statements: Any
     delay_days: int
     free: BoolArray
@@ -121,7 +120,7 @@ def open_lake(source: Path, delay_days: int, say: Say) -> Lake:
         import_handbook(source, lake, lambda *_: None, label_delay_ms=delay_days * DAY)
         write_profiles(lake, progress=lambda *_: None)
         say(f"labels {delay_days} days late: features, point in time, through Feast")
-        rows, plan = gather(
+        rows, _ = gather(
             lake, ROOT / "feature_repo", start_ms=LOG_START_MS, end_ms=TEST.end_ms, as_of_ms=TEST.end_ms + 60 * DAY
         )
         statements = read_labels(lake)
@@ -133,24 +132,19 @@ def open_lake(source: Path, delay_days: int, say: Say) -> Lake:
         fraud_arrival_ms=rows.event_time_ms[fraud] + delay_days * DAY,
         forget_after_ms=BLOCKED_DAYS * DAY,
     )
-    return Lake(rows, plan, statements, delay_days, free)
+    return Lake(rows, statements, delay_days, free)
 
 
-def train(lake: Lake, design: Design, *, as_of_ms: int, seed: int) -> tuple[Challenger, tuple[str, ...]]:
-    """Return the product's challenger of a design as of a time, and the features it takes."""
-    plan = TrainingPlan(
-        train_days=design.train_days(as_of_ms - (lake.delay_days + VALIDATION_DAYS) * DAY),
-        validation_days=VALIDATION_DAYS,
-        test_days=1,
-        label_delay_days=lake.delay_days,
-        seed=seed,
-    )
-    # The plan's held-out day is not used here: the test is what comes after the time of the training.
-    shifted = as_of_ms + DAY
+def train(lake: Lake, design: Design, *, as_of_ms: int, seed: int) -> tuple[FittedModel, tuple[str, ...]]:
+    """Return the product's model of a design as of a time, and the features it takes."""
+    validation_to = as_of_ms - lake.delay_days * DAY
+    validation_from = validation_to - VALIDATION_DAYS * DAY
+    start = validation_from - design.train_days(validation_from) * DAY
     known = labelled_at(lake.rows, lake.statements, as_of_ms)
-    names = varying(known, plan.edges(shifted)[:2], LEFT_OUT[design.windows])
+    names = varying(known, (start, validation_from), LEFT_OUT[design.windows])
     rows = with_features(known, names)
-    return fit_challenger(rows, plan, as_of_ms=shifted, read_plan=lake.read_plan, root=ROOT), names
+    fit_on, stop_on = rows.between(start, validation_from), rows.between(validation_from, validation_to)
+    return fit_model(rows_of(rows, fit_on), rows_of(rows, stop_on), names, seed=seed), names
 
 
 def varying(rows: TrainingSet, span: Sequence[int], left_out: tuple[str, ...]) -> tuple[str, ...]:
@@ -178,8 +172,8 @@ def _try(lake: Lake, design: Design, seeds: Sequence[int], say: Say) -> Tried:
     counts = []
     for seed in seeds:
         say(f"choosing on the validation block: training from {design.start} on, {design.windows}, seed {seed}")
-        challenger, names = train(lake, design, as_of_ms=BLOCK.start_ms, seed=seed)
-        scores = challenger.model.scores(lake.rows.matrix[taken][:, lake.rows.columns(names)])
+        model, names = train(lake, design, as_of_ms=BLOCK.start_ms, seed=seed)
+        scores = model.scores(lake.rows.matrix[taken][:, lake.rows.columns(names)])
         curve = rank(scores, lake.rows.is_fraud[taken]).curve()
         counts.append([float(curve.false_positives_at_recall(recall)[0]) for recall in RECALLS])
     end = BLOCK.start_ms - (lake.delay_days + VALIDATION_DAYS) * DAY
@@ -206,11 +200,11 @@ def score_test(lake: Lake, world: HandbookTransactions, design: Design, seeds: S
         say(f"labels {lake.delay_days} days late, seed {seed}: frozen baseline")
         theirs = frozen_model(world, inputs, seed=seed).scores(inputs)
         say(f"labels {lake.delay_days} days late, seed {seed}: our model")
-        challenger, names = train(lake, design, as_of_ms=TEST.start_ms, seed=seed)
-        mine = _all_scores(challenger.model, lake.rows, names, (test, checked))
+        model, names = train(lake, design, as_of_ms=TEST.start_ms, seed=seed)
+        mine = _all_scores(model, lake.rows, names, (test, checked))
         baseline.append(theirs)
         ours.append(mine)
-        trees.append(challenger.model.trees)
+        trees.append(model.trees)
         for side, scores in (("baseline", theirs), ("ours", mine)):
             carry += carried(side, seed, scores, lake.rows.is_fraud, checked, free)
     kinds = np.array([name or "" for name in FRAUD_TYPES], dtype=object)[world.scenario]

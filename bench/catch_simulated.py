@@ -18,7 +18,7 @@ from fraud.windows import DAY
 from simulation import lake as simulated_lake
 from simulation.config import WorldConfig
 from simulation.world import generate
-from training.challenger import TrainingPlan, fit_challenger, rows_of
+from training.challenger import rows_of
 from training.command_line import gather
 from training.dataset import TrainingSet, labelled_at, with_features
 from training.equal_catch import JudgedRows
@@ -32,7 +32,9 @@ SIMULATED_RECALLS: Final = (0.3, 0.5)
 WORLD: Final = WorldConfig(days=126, transactions_per_day=6_000, seed=11)
 TEST_DAYS: Final = 28
 WARM_UP_DAYS: Final = 14
-PLAN: Final = TrainingPlan(train_days=56, validation_days=14, test_days=1, label_delay_days=14)
+TRAIN_DAYS: Final = 56
+VALIDATION_DAYS: Final = 14
+LABEL_DELAY_DAYS: Final = 14
 
 
 def score_simulated(seeds: Sequence[int], say: Say) -> Scored:
@@ -44,7 +46,7 @@ def score_simulated(seeds: Sequence[int], say: Say) -> Scored:
         simulated_lake.write(generate(WORLD), lake)
         write_profiles(lake, progress=lambda *_: None)
         say("simulated world: features, point in time, through Feast")
-        rows, plan = gather(
+        rows, _ = gather(
             lake,
             ROOT / "feature_repo",
             start_ms=WORLD.start_ms + WARM_UP_DAYS * DAY,
@@ -59,7 +61,9 @@ def score_simulated(seeds: Sequence[int], say: Say) -> Scored:
     test = np.arange(taken.start, taken.stop)
     free = test[free_rows[test]]
     known = labelled_at(rows, statements, as_of_ms)
-    start, validation_from, validation_to, _ = PLAN.edges(as_of_ms + DAY)
+    validation_to = as_of_ms - LABEL_DELAY_DAYS * DAY
+    validation_from = validation_to - VALIDATION_DAYS * DAY
+    start = validation_from - TRAIN_DAYS * DAY
     fit_on, stop_on = rows.between(start, validation_from), rows.between(validation_from, validation_to)
     checked = np.arange(stop_on.start, stop_on.stop)
     checked = checked[free_rows[checked]]
@@ -70,10 +74,7 @@ def score_simulated(seeds: Sequence[int], say: Say) -> Scored:
         theirs = fit_model(
             rows_of(simple, fit_on), rows_of(simple, stop_on), BASELINE_FEATURES, seed=seed, recipe=BASELINE_RECIPE
         ).scores(simple.matrix)
-        plan_of_seed = TrainingPlan(PLAN.train_days, PLAN.validation_days, 1, PLAN.label_delay_days, seed=seed)
-        mine = fit_challenger(known, plan_of_seed, as_of_ms=as_of_ms + DAY, read_plan=plan, root=ROOT).model.scores(
-            rows.matrix
-        )
+        mine = fit_model(rows_of(known, fit_on), rows_of(known, stop_on), known.features, seed=seed).scores(rows.matrix)
         baseline.append(theirs)
         ours.append(mine)
         for side, scores in (("baseline", theirs), ("ours", mine)):

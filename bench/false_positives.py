@@ -166,7 +166,7 @@ def _show(name: str, found: dict[str, Any], design: Design | None, console: Cons
         console.print(f"  {line}", highlight=False)
     if design is not None:
         console.print(
-            f"  ours: training from {design.start} into the log on, {design.windows}, {found['features']} features that vary\n"
+            f"  ours: training from {design.start} into the log on, {design.windows}; {found['features']} features vary\n"
         )
 
 

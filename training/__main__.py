@@ -13,6 +13,7 @@ from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.windows import DAY
 from stores.bundle_files import point_to, write_bundle
+from training import label_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import as_of_or_end, end_with, gather, moment, wants_only_json, write_figures
 from training.errors import InvalidSplit
@@ -161,6 +162,9 @@ def _interval(interval: Any) -> str:
     if interval.low is None:
         return f"{interval.point:.3f}"
     return f"{interval.point:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+label_command.register(app)
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def test_a_whole_weight_is_that_many_repeated_rows_in_every_ranking_measure() ->
     for recall in (0.3, 0.7, 1.0):
         expected = false_positives_at_recall(scores[repeated], is_fraud[repeated], recall=recall)
         assert curve.false_positives_at_recall(recall)[0] == expected
-    fractional = rank(scores, is_fraud, weights=weights * 0.37).curve()
+    fractional = rank(scores, is_fraud, weights=np.asarray(weights * 0.37, np.float64)).curve()
     assert np.isfinite(fractional.false_positives_at_recall(1.0)[0])
 
 
