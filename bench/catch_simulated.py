@@ -28,7 +28,7 @@ from training.profiles import write_profiles
 from training.ranking import BoolArray
 from training.split import not_known_compromised
 
-SIMULATED_RECALLS: Final = (0.3, 0.5)
+SIMULATED_RECALLS: Final = (0.5, 0.7)
 WORLD: Final = WorldConfig(days=126, transactions_per_day=6_000, seed=11)
 TEST_DAYS: Final = 28
 WARM_UP_DAYS: Final = 14

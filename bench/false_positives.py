@@ -165,9 +165,7 @@ def _show(name: str, found: dict[str, Any], design: Design | None, console: Cons
     for line in _carried_lines(found["thresholds_fixed_on_validation"]):
         console.print(f"  {line}", highlight=False)
     if design is not None:
-        console.print(
-            f"  ours: training from {design.start} into the log on, {design.windows}; {found['features']} features vary\n"
-        )
+        console.print(f"  ours: training from {design.start} into the log on, {design.windows}\n")
 
 
 def _carried_lines(carried: Sequence[dict[str, Any]]) -> list[str]:

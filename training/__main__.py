@@ -1,4 +1,4 @@
-"""The training command line: import, profiles, dataset, train."""
+"""The training command line: import, profiles, dataset, labels, search, train, evaluate."""
 
 import os
 import sys
@@ -13,13 +13,14 @@ from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.windows import DAY
 from stores.bundle_files import point_to, write_bundle
-from training import label_command
+from training import evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import as_of_or_end, end_with, gather, moment, wants_only_json, write_figures
 from training.errors import InvalidSplit
 from training.importing import FORMATS, import_transactions
 from training.profiles import write_profiles
 from training.progress import progress_bar
+from training.recipes import read_recipe
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -89,22 +90,30 @@ def train(
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     judge_by: Annotated[str, typer.Option(help="labels, or truth where simulated data has it.")] = "labels",
+    parameters: Annotated[Path | None, typer.Option(help="Parameters file of the search command.")] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of transaction_id, outcome, propensity: weigh by what was let through."),
+    ] = None,
     repo: Repo = ROOT / "feature_repo",
     json_file: JsonFile = None,
 ) -> None:
     """Train a model on the newest mature days, evaluate it against the frozen baseline, write bundle and report."""
     from training.report import JUDGES, report_on
+    from training.selective import read_decisions, weigh
 
     judge = next((known for known in JUDGES if known == judge_by), None)
     if judge is None:
         raise InvalidSplit(f"--judge-by {judge_by!r} is none of {', '.join(JUDGES)}")
     plan = TrainingPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed,
+        seed=seed, recipe=read_recipe(parameters),
     )  # fmt: skip
     as_of_ms = as_of_or_end(as_of, lake)
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
+    if decisions is not None:
+        rows = weigh(rows, read_decisions(decisions))
     with progress_bar("trees") as advance:
         challenger = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=ROOT, progress=advance)
     version = open_bundle(challenger.files).version
@@ -165,6 +174,8 @@ def _interval(interval: Any) -> str:
 
 
 label_command.register(app)
+evaluate_command.register(app)
+search_command.register(app)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ The same rows, plan and time give the same bundle, byte for byte. Whether it may
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from fraud.windows import DAY
 from training.bundling import bundle_files, code_digest, data_digest
 from training.dataset import TrainingSet
 from training.errors import InvalidSplit
-from training.fit import FittedModel, Rows, choose_policy, fit_model
+from training.fit import RECIPE, FittedModel, Recipe, Rows, choose_policy, fit_model
 from training.transaction_log import Progress
 
 
@@ -31,6 +31,8 @@ class TrainingPlan:
         Budgets the thresholds keep, see :func:`training.fit.choose_policy`.
     seed
         Of the fit and of the resamples.
+    recipe
+        Of the fit, such as :func:`training.search.read_recipe` reads it.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class TrainingPlan:
     review_share: float = 0.01
     insult_share: float = 0.001
     seed: int = 0
+    recipe: Recipe = RECIPE
 
     def __post_init__(self) -> None:
         least = {"train_days": 1, "validation_days": 1, "test_days": 1, "label_delay_days": 0, "seed": 0}
@@ -113,7 +116,14 @@ def fit_challenger(
     """
     start, validation_from, test_from, _ = plan.edges(as_of_ms)
     train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
-    model = fit_model(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed, progress=progress)
+    model = fit_model(
+        rows_of(rows, train),
+        rows_of(rows, validation),
+        rows.features,
+        seed=plan.seed,
+        recipe=plan.recipe,
+        progress=progress,
+    )
     policy = choose_policy(
         model.scores(rows.matrix[validation]),
         rows.is_fraud[validation],
@@ -129,6 +139,7 @@ def fit_challenger(
         "validation_to_ms": test_from,
         "labels_as_of_ms": as_of_ms,
         "seed": plan.seed,
+        "recipe": asdict(plan.recipe),
         "trees": model.trees,
     }
     return Challenger(model, policy, bundle_files(model, policy, read_plan, rows.matrix[train], provenance))

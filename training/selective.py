@@ -6,15 +6,18 @@ with probability 0.02 weighs fifty; a declined one weighs nothing, whatever anyb
 because a few huge ones are noise: the effective sample size says how much of the data is left.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from training.errors import InvalidMetricInput
+from training.dataset import TrainingSet
+from training.errors import InvalidMetricInput, UnreadableSource
 from training.ranking import BoolArray, FloatArray
 
 LARGEST_WEIGHT: Final = 50.0
@@ -105,3 +108,25 @@ def weights_of(decisions: pa.Table, transaction_ids: pa.Array, *, largest: float
     outcome = pc.fill_null(found["outcome"], "approve").to_numpy(zero_copy_only=False)
     propensity = pc.fill_null(found["propensity"], 1.0).to_numpy(zero_copy_only=False).astype(np.float64)
     return selection_weights(np.asarray(outcome, object), propensity, largest=largest)
+
+
+def read_decisions(path: Path) -> pa.Table:
+    """Return the decisions of a Parquet file.
+
+    Raises
+    ------
+    UnreadableSource
+        The file is missing, no Parquet, or lacks a column.
+    """
+    names = ["transaction_id", "outcome", "propensity"]
+    if not path.is_file():
+        raise UnreadableSource(f"{path}: no such file; decisions are a Parquet file with {', '.join(names)}")
+    try:
+        return pq.read_table(path, columns=names)
+    except pa.ArrowInvalid as error:
+        raise UnreadableSource(f"{path}: not readable as decisions ({error}); needed are {', '.join(names)}") from None
+
+
+def weigh(rows: TrainingSet, decisions: pa.Table) -> TrainingSet:
+    """Return the same rows, each weighed by the decision made on it."""
+    return replace(rows, weights=weights_of(decisions, rows.transaction_id).weights)
