@@ -1,12 +1,12 @@
 """Every declared window at every transaction of a long log: rows a second and peak memory, against two data engines.
 
-The log is made up: cards and devices with unequal activity and busy merchants over 90 days. Ours fills all the windows
-of all three kinds of entity (``fraud.history``), as a stored state would answer. Polars (``rolling``) and DuckDB
-(range windows) are asked for the part they can express without a program of their own: count, sum, mean and largest
-amount per card over 1 hour, 24 hours, 7 and 30 days, before each transaction; distinct counts, the newest-256 bound,
-amounts against the month's mean, distances and tiles are beyond them. "Ours, cards" is every window of a card, those
-four times four among them. Each way runs in a process of its own, on one thread; an engine that is not installed is
-left out, and said so.
+The log is made up: cards, devices and addresses with unequal activity and busy merchants over 90 days. Ours fills all
+the windows of all four kinds of entity (``fraud.history``), as a stored state would answer. Polars (``rolling``) and
+DuckDB (range windows) are asked for the part they can express without a program of their own: count, sum, mean and
+largest amount per card over 1 hour, 24 hours, 7 and 30 days, before each transaction; distinct counts, the newest-256
+bound, amounts against the month's mean, distances and tiles are beyond them. "Ours, cards" is every window of a card,
+those four times four among them. Each way runs in a process of its own, on one thread; an engine that is not installed
+is left out, and said so.
 """
 
 import importlib.util
@@ -30,12 +30,12 @@ from rich.table import Table
 from fraud import ring
 from fraud.history import Questions, read_history, sort_history
 from fraud.velocity import Changes
-from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
+from fraud.windows import ENTITIES, PARTIES, VELOCITY_FEATURES, Entity
 
 DAYS: Final = 90
 DAY_MS: Final = 86_400_000
 START_MS: Final = 1_770_000_000_000
-ROWS_PER: Final[dict[Entity, int]] = {"card": 60, "device": 80, "merchant": 2_000}
+ROWS_PER: Final[dict[Entity, int]] = {"card": 60, "device": 80, "ip": 70, "merchant": 2_000}
 SUBSET: Final = {"1h": DAY_MS // 24, "24h": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
 WAYS: Final = ("ours", "ours_cards", "polars", "duckdb")
 
@@ -61,13 +61,12 @@ def make_log(rows: int) -> tuple[dict[Entity, Any], Changes]:
 def ours(keys: dict[Entity, Any], changes: Changes, entities: tuple[Entity, ...]) -> float:
     """Fill every window of ``entities``; return a sum over the subset for comparison."""
     total = 0.0
-    party: dict[Entity, Entity] = {"card": "merchant", "device": "card", "merchant": "card"}
     for entity in entities:
         own = changes.copy()
-        own["party"] = keys[party[entity]]
+        own["party"] = keys[PARTIES[entity][0]]
         places = own["latitude"].astype(np.int64), own["longitude"].astype(np.int64)
         history = sort_history(entity, keys[entity], own, int(keys[entity].max()) + 1)
-        asked = Questions(keys[entity], changes["time"].astype(np.int64), keys[party[entity]], *places)
+        asked = Questions(keys[entity], changes["time"].astype(np.int64), keys[PARTIES[entity][0]], *places)
         values = read_history(history, asked)
         if entity == "card":
             names = [feature.name for feature in VELOCITY_FEATURES[entity]]

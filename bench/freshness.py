@@ -89,6 +89,7 @@ def payments(count: int, seed: int) -> Iterator[Transaction]:
             card_id=f"c{dice.randrange(5_000):06d}",
             merchant_id=f"m{int(dice.paretovariate(0.6)) % 1_000:05d}",
             device_id=f"d{dice.randrange(4_000):06d}" if dice.random() < 0.6 else None,
+            ip=f"i{dice.randrange(3_000):06d}" if dice.random() < 0.6 else None,
             amount_minor=dice.randrange(100, 100_000),
             currency="EUR",
             event_time_ms=time.time_ns() // 1_000_000,

@@ -43,7 +43,7 @@ def read_and_walk(redis_port: int, directory: Path) -> Work:
     """Return one round trip to Redis and one walk of the bundle's trees."""
     bundle = open_bundle(read_bundle(directory))
     reader = CompiledReader(plan_from(bundle.plan))
-    keys = {"card_id": "c000001", "device_id": "d000001", "merchant_id": "m00001"}
+    keys = {"card_id": "c000001", "device_id": "d000001", "ip": "i000001", "merchant_id": "m00001"}
     row = np.linspace(0.0, 100.0, len(bundle.features))
     predict_margin(bundle.forest, row)
     held: list[Connection] = []

@@ -17,7 +17,7 @@ from fraud.features import FEATURE_NAMES, NO_PROFILES, SERVICE, Profiles, evalua
 from fraud.policy import Policy
 from fraud.ring import new_scratch
 from fraud.transaction import CHANNELS, Transaction
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.guards import state_fields, state_view, value_fields
 from stores.layout import encode_timestamp, entity_key, timestamp_field
 from stores.plan import PlannedEntity, PlannedField, ReadPlan, plan_data
@@ -27,12 +27,13 @@ START = 1_770_000_000_000
 DAY = 86_400_000
 PACK = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
 CARDS, DEVICES, MERCHANTS = 300, 320, 40
-FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
+FIELDS: dict[Entity, dict[str, tuple[str, ...]]] = {
     "card": {
         "card_velocity": ("card_state", "card_revision"),
         "card_profile": ("card_home_country", "card_age_days", "card_amount_median_30d", "card_online_share_30d"),
     },
     "device": {"device_velocity": ("device_state", "device_revision")},
+    "ip": {"ip_velocity": ("ip_state", "ip_revision")},
     "merchant": {
         "merchant_velocity": ("merchant_state", "merchant_revision"),
         "merchant_profile": ("merchant_age_days", "merchant_amount_median_30d", "merchant_card_distinct_30d"),
@@ -127,7 +128,7 @@ def _plan() -> ReadPlan:
     entities = tuple(
         PlannedEntity(
             entity,
-            f"{entity}_id",
+            JOIN_KEYS[entity],
             tuple(PlannedField(view, name) for view, names in views.items() for name in names),
             tuple(views),
         )
@@ -140,11 +141,11 @@ def fill_store(port: int, world: World) -> None:
     """Write every state and profile of ``world`` to the Redis on loopback."""
     commands: list[tuple[bytes, ...]] = []
     for (entity, key), (state, revision) in world.states.items():
-        name = entity_key(f"{entity}_id", key, PROJECT)
+        name = entity_key(JOIN_KEYS[entity], key, PROJECT)
         newest = velocity.newest_time_ms(entity, state)
         commands.append((b"HSET", name, *state_fields(state_view(entity), state, revision, newest)))
         view = f"{entity}_profile"
-        if entity != "device":
+        if entity in ("card", "merchant"):
             values: dict[str, bytes | str | int | float | None] = (
                 {"card_home_country": "DE", "card_age_days": 700, "card_amount_median_30d": 3000.0}
                 if entity == "card"

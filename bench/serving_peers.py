@@ -46,6 +46,7 @@ class Payment(BaseModel):
             "card_id": self.card_id,
             "merchant_id": self.merchant_id,
             "device_id": device,
+            "ip": self.ip or "",
             "event_time_ms": self.event_time_ms,
             "amount_minor": self.amount_minor,
             "card_token": self.card_id,

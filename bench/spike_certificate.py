@@ -94,6 +94,7 @@ def _storm(world: World) -> list[bytes]:
                     card_id=f"stolen{number:06d}",
                     merchant_id="m00001",
                     device_id=f"bot{number % 3}",
+                    ip=f"botnet{number % 2}",
                     amount_minor=100 + number % 50,
                     channel="online",
                     event_time_ms=START + 200_000 + number,

@@ -31,7 +31,7 @@ from fraud import velocity
 from fraud.record import Record, encode_record, parse_record, records_of
 from fraud.settings import Settings
 from fraud.transaction import Transaction
-from fraud.windows import ENTITIES
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from streaming.applied import ChangeLog
 from streaming.arrivals import Arrival
 from streaming.batches import Collaborators, apply_batch
@@ -43,7 +43,7 @@ from streaming.states import RedisStates, connect
 
 START_MS = 1_770_000_000_000
 Push = Callable[[str, pd.DataFrame], None]
-Read = Callable[[str, list[str]], list[tuple[bytes, int]]]
+Read = Callable[[Entity, list[str]], list[tuple[bytes, int]]]
 
 
 def make_arrivals(count: int) -> list[Arrival]:
@@ -58,6 +58,7 @@ def make_arrivals(count: int) -> list[Arrival]:
             card_id=f"c{dice.randrange(5_000):06d}",
             merchant_id=f"m{int(dice.paretovariate(0.6)) % 1_000:05d}",
             device_id=device,
+            ip=f"i{dice.randrange(20_000)}" if device else None,
             amount_minor=dice.randrange(100, 100_000),
             currency="EUR",
             event_time_ms=START_MS + number * 50,
@@ -109,18 +110,18 @@ def measure_push(arrivals: Sequence[Arrival], batch: int, push: Push, read: Read
                 names = list({record.key for record in records if record.entity == kind})
                 for name, (state, revision) in zip(names, read(kind, names), strict=True):
                     states[(kind, name)], revisions[(kind, name)] = state, revision
-        touched: dict[tuple[str, str], Record] = {}
+        touched: dict[tuple[Entity, str], Record] = {}
         for record in records:
             key = (record.entity, record.key)
             states[key], changed = velocity.update(record.entity, states[key], record.change())
             revisions[key] += changed
             touched[key] = record
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        rows: dict[Entity, list[dict[str, Any]]] = defaultdict(list)
         for (entity, name), record in touched.items():
             time_ms = record.transaction.event_time_ms if record.transaction is not None else 0
             rows[entity].append(
                 {
-                    f"{entity}_id": name,
+                    JOIN_KEYS[entity]: name,
                     f"{entity}_state": states[(entity, name)],
                     f"{entity}_revision": revisions[(entity, name)],
                     "event_timestamp": pd.Timestamp(time_ms, unit="ms", tz="UTC"),
@@ -142,17 +143,22 @@ def open_store(port: int, directory: Path) -> FeatureStore:
         entity_key_serialization_version=3,
     )
     store = FeatureStore(config=config)
-    entities = [definitions.card, definitions.merchant, definitions.device]
-    store.apply([*entities, definitions.card_velocity, definitions.merchant_velocity, definitions.device_velocity])
+    views = [
+        definitions.card_velocity,
+        definitions.device_velocity,
+        definitions.ip_velocity,
+        definitions.merchant_velocity,
+    ]
+    store.apply([definitions.card, definitions.device, definitions.ip, definitions.merchant, *views])
     return store
 
 
 def reader(store: FeatureStore) -> Read:
     """Return what reads states and revisions by ``get_online_features``."""
 
-    def read(entity: str, names: list[str]) -> list[tuple[bytes, int]]:
+    def read(entity: Entity, names: list[str]) -> list[tuple[bytes, int]]:
         wanted = [f"{entity}_velocity:{entity}_state", f"{entity}_velocity:{entity}_revision"]
-        found = store.get_online_features(wanted, entity_rows=[{f"{entity}_id": name} for name in names]).to_dict()
+        found = store.get_online_features(wanted, entity_rows=[{JOIN_KEYS[entity]: name} for name in names]).to_dict()
         return [
             (state or b"", revision or 0)
             for state, revision in zip(found[f"{entity}_state"], found[f"{entity}_revision"], strict=True)

@@ -70,6 +70,7 @@ def _request(transaction: Transaction, as_of_ms: int) -> dict[str, Any]:
     return {
         "card_id": transaction.card_id,
         "device_id": device,
+        "ip": transaction.ip or "",
         "merchant_id": transaction.merchant_id,
         "event_time_ms": as_of_ms,
         "amount_minor": transaction.amount_minor,

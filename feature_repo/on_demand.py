@@ -14,6 +14,7 @@ from feature_repo.views import (
     card_velocity,
     device_velocity,
     fields,
+    ip_velocity,
     merchant_profile,
     merchant_velocity,
 )
@@ -24,13 +25,14 @@ from fraud.features import CONTEXT_FEATURES, CROSS_FEATURES, HOME_COUNTRY, VELOC
     sources=[
         card_velocity[["card_state"]],
         device_velocity[["device_state"]],
+        ip_velocity[["ip_state"]],
         merchant_velocity[["merchant_state"]],
         transaction,
     ],
     schema=fields(VELOCITY + CROSS_FEATURES),
     mode="python",
     tags={"velocity": "windows"},
-    description="Every window of the card, the device and the merchant, as of the transaction.",
+    description="Every window of the card, the device, the address and the merchant, as of the transaction.",
 )
 def velocity(inputs: dict[str, Any]) -> dict[str, Any]:
     """Return every velocity and cross feature of columns of states and request values."""

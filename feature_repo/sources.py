@@ -57,6 +57,7 @@ def _profiles(entity: str) -> FileSource:
 
 card_velocity_push: Final = PushSource(name="card_velocity_push", batch_source=_log("card"))
 device_velocity_push: Final = PushSource(name="device_velocity_push", batch_source=_log("device"))
+ip_velocity_push: Final = PushSource(name="ip_velocity_push", batch_source=_log("ip"))
 merchant_velocity_push: Final = PushSource(name="merchant_velocity_push", batch_source=_log("merchant"))
 card_profiles: Final = _profiles("card")
 merchant_profiles: Final = _profiles("merchant")

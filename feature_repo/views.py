@@ -7,11 +7,12 @@ from typing import Final
 from feast import Entity, FeatureView, Field, PushSource
 from feast.types import Bytes, Float64, Int64, String
 
-from feature_repo.entities import card, device, merchant
+from feature_repo.entities import card, device, ip, merchant
 from feature_repo.sources import (
     card_profiles,
     card_velocity_push,
     device_velocity_push,
+    ip_velocity_push,
     merchant_profiles,
     merchant_velocity_push,
 )
@@ -40,6 +41,7 @@ def _velocity(entity: Entity, source: PushSource) -> FeatureView:
 
 card_velocity: Final = _velocity(card, card_velocity_push)
 device_velocity: Final = _velocity(device, device_velocity_push)
+ip_velocity: Final = _velocity(ip, ip_velocity_push)
 merchant_velocity: Final = _velocity(merchant, merchant_velocity_push)
 
 card_profile: Final = FeatureView(

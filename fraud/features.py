@@ -20,7 +20,7 @@ from fraud.states import looks_like_state
 from fraud.transaction import CHANNELS, Transaction
 from fraud.vector import fill_vector
 from fraud.velocity import FloatArray, Question
-from fraud.windows import DAY, ENTITIES, HOUR, VELOCITY_FEATURES, Entity
+from fraud.windows import DAY, ENTITIES, HOUR, PARTIES, VELOCITY_FEATURES, Entity
 
 SERVICE: Final = "fraud_score_v1"
 
@@ -118,6 +118,7 @@ def evaluate(
     known = fill_vector(
         states["card"],
         states["device"],
+        states["ip"],
         states["merchant"],
         transaction.card_id.encode(),
         transaction.merchant_id.encode(),
@@ -237,8 +238,9 @@ def velocity_columns(inputs: Columns) -> dict[str, list[float] | list[int]]:
     Parameters
     ----------
     inputs
-        ``card_state``, ``device_state``, ``merchant_state`` (bytes or null), ``event_time_ms``, ``amount_minor``,
-        ``card_token``, ``merchant_token``, ``latitude``, ``longitude`` (null when unknown), equally long.
+        ``card_state``, ``device_state``, ``ip_state``, ``merchant_state`` (bytes or null), ``event_time_ms``,
+        ``amount_minor``, ``card_token``, ``merchant_token``, ``latitude``, ``longitude`` (null when unknown),
+        equally long.
     """
     from fraud.ring import new_scratch
 
@@ -246,11 +248,7 @@ def velocity_columns(inputs: Columns) -> dict[str, list[float] | list[int]]:
     rows = []
     for index, as_of in enumerate(inputs["event_time_ms"]):
         place = _degrees(inputs["latitude"][index]), _degrees(inputs["longitude"][index])
-        party = {
-            "card": hash32(_text(inputs["merchant_token"][index])),
-            "device": hash32(_text(inputs["card_token"][index])),
-            "merchant": hash32(_text(inputs["card_token"][index])),
-        }
+        party = {e: hash32(_text(inputs[f"{PARTIES[e][0]}_token"][index])) for e in ENTITIES}
         seen = [
             velocity.read(e, _state(inputs[f"{e}_state"][index]), Question(int(as_of or 0), party[e], *place), scratch)
             for e in ENTITIES

@@ -70,6 +70,7 @@ class _Row:
 _NOUNS: Final[dict[Entity, dict[str, str]]] = {
     "card": {"at": "by this card", "on": "on this card", "the": "the card"},
     "device": {"at": "from this device", "on": "on this device", "the": "the device"},
+    "ip": {"at": "from this network address", "on": "on this network address", "the": "the network address"},
     "merchant": {"at": "at this merchant", "on": "at this merchant", "the": "the merchant"},
 }
 LONG: Final = frozenset({"24h", "7d", "30d"})

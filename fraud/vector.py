@@ -1,6 +1,6 @@
 """The feature vector of one transaction in one compiled pass: what :func:`fraud.features.evaluate` runs.
 
-It reads the three states where they lie, without a copy, and is bit for bit the sum of its parts (:mod:`fraud.ring`,
+It reads the states where they lie, without a copy, and is bit for bit the sum of its parts (:mod:`fraud.ring`,
 :mod:`fraud.tiles`, the context and cross values of :mod:`fraud.features`): a test holds one against the other. A state
 it does not know by its header, an older version or none at all, is left to the caller.
 """
@@ -22,6 +22,7 @@ Numbers = tuple[float, ...]
 
 _CARD: Final = POSITIONS["card"]
 _DEVICE: Final = POSITIONS["device"]
+_IP: Final = POSITIONS["ip"]
 _MERCHANT: Final = POSITIONS["merchant"]
 _RING_HEADER: Final = 8
 _TILE_HEADER: Final = 28
@@ -45,7 +46,7 @@ _CARD_MEAN: Final = _place("card", "mean")
 _CARD_MAX: Final = _place("card", "max")
 _CARD_STD: Final = _place("card", "std")
 _MERCHANT_MEAN: Final = _place("merchant", "mean")
-LENGTH: Final = _CONTEXT + len(_CARD) + len(_DEVICE) + len(_MERCHANT) + _CROSS + 6
+LENGTH: Final = _CONTEXT + len(_CARD) + len(_DEVICE) + len(_IP) + len(_MERCHANT) + _CROSS + 6
 
 
 @kernel
@@ -109,6 +110,7 @@ def _read_tiles(data: npt.NDArray[np.uint8], as_of: int, table: FloatArray) -> b
 def fill_vector(  # noqa: PLR0913, PLR0917  # a kernel takes numbers, and a call in it is not free
     card: bytes,
     device: bytes,
+    ip: bytes,
     merchant: bytes,
     card_id: bytes,
     merchant_id: bytes,
@@ -129,7 +131,7 @@ def fill_vector(  # noqa: PLR0913, PLR0917  # a kernel takes numbers, and a call
 
     Parameters
     ----------
-    card, device, merchant
+    card, device, ip, merchant
         States; empty for an entity never seen.
     card_id, merchant_id
         UTF-8.
@@ -140,7 +142,8 @@ def fill_vector(  # noqa: PLR0913, PLR0917  # a kernel takes numbers, and a call
     """
     card_data = np.frombuffer(card, np.uint8)
     device_data = np.frombuffer(device, np.uint8)
-    if not (_is_ring(card_data) and _is_ring(device_data)):
+    ip_data = np.frombuffer(ip, np.uint8)
+    if not (_is_ring(card_data) and _is_ring(device_data) and _is_ring(ip_data)):
         return False
     table = np.empty(ring.RING_TABLE)
     tile_table = np.empty(tiles.TILE_TABLE)
@@ -168,6 +171,10 @@ def fill_vector(  # noqa: PLR0913, PLR0917  # a kernel takes numbers, and a call
     mean, top, std = table[_CARD_MEAN], table[_CARD_MAX], table[_CARD_STD]
     _read_ring(device_data, as_of, party, latitude, longitude, scratch, table)
     for position in _DEVICE:
+        out[at] = table[position]
+        at += 1
+    _read_ring(ip_data, as_of, party, latitude, longitude, scratch, table)
+    for position in _IP:
         out[at] = table[position]
         at += 1
     for position in _MERCHANT:

@@ -18,7 +18,7 @@ from fraud.kernels import kernel
 from fraud.states import pack_ring, pack_tiles, unpack_ring, unpack_tiles
 from fraud.transaction import Transaction
 from fraud.updates import Updates, as_pending, ring_length, update_rings, update_tiles
-from fraud.windows import ENTITIES, KINDS, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, KINDS, PARTIES, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
 
 FloatArray = npt.NDArray[np.float64]
 Changes = npt.NDArray[np.void]
@@ -40,7 +40,7 @@ class Question:
     as_of_ms
         The transaction's event time; nothing at or after it is seen.
     party
-        Hash of the entity's counterpart (a card's merchant, a device's card).
+        Hash of the entity's counterpart (:data:`fraud.windows.PARTIES`).
     latitude, longitude
         In 1e-5 degrees, or ``NOWHERE``.
     """
@@ -53,17 +53,14 @@ class Question:
 
 def entity_key(entity: Entity, transaction: Transaction) -> str | None:
     """Return the join key of ``entity`` in ``transaction``; null where it has none (a card payment in a shop)."""
-    if entity == "card":
-        return transaction.card_id
-    return transaction.merchant_id if entity == "merchant" else transaction.device_id
+    key: str | None = getattr(transaction, JOIN_KEYS[entity])
+    return key
 
 
 def parties(entity: Entity, transaction: Transaction) -> tuple[int, int]:
     """Return the hashes that the entity's ring keeps as ``party`` and ``other``; 0 is none."""
-    device = hash32(transaction.device_id) if transaction.device_id is not None else 0
-    if entity == "card":
-        return hash32(transaction.merchant_id), device
-    return hash32(transaction.card_id), hash32(transaction.merchant_id) if entity == "device" else device
+    party, other = (entity_key(who, transaction) for who in PARTIES[entity])
+    return 0 if party is None else hash32(party), 0 if other is None else hash32(other)
 
 
 def question(entity: Entity, transaction: Transaction) -> Question:
@@ -97,15 +94,11 @@ def transaction_changes(transactions: Sequence[Transaction]) -> dict[Entity, Cha
     out["longitude"] = [_place(transaction.longitude) for transaction in transactions]
     out["country"] = [country_code(transaction.country) for transaction in transactions]
     out["flags"] = [ring.DECLINED if transaction.authorised is False else 0 for transaction in transactions]
-    low = np.uint64(0xFFFFFFFF)
-    card = _hashes([transaction.card_id for transaction in transactions]) & low
-    merchant = _hashes([transaction.merchant_id for transaction in transactions]) & low
-    device = _hashes([transaction.device_id or "" for transaction in transactions]) & low
-    device[[transaction.device_id is None for transaction in transactions]] = 0
-    changes: dict[Entity, Changes] = {"card": out, "device": out.copy(), "merchant": out.copy()}
-    pairs = {"card": (merchant, device), "device": (card, merchant), "merchant": (card, device)}
+    known: set[Entity] = {who for pair in PARTIES.values() for who in pair}
+    hashes = {who: _key_hashes(who, transactions) for who in known}
+    changes: dict[Entity, Changes] = {entity: out.copy() for entity in ENTITIES}
     for entity, some in changes.items():
-        some["party"], some["other"] = pairs[entity]
+        some["party"], some["other"] = (hashes[who] for who in PARTIES[entity])
     return changes
 
 
@@ -127,6 +120,14 @@ def country_code(country: str) -> int:
     (1, 676)
     """
     return (ord(country[0]) - 65) * 26 + ord(country[1]) - 64
+
+
+def _key_hashes(entity: Entity, transactions: Sequence[Transaction]) -> npt.NDArray[np.uint64]:
+    """Return the hash that a ring keeps of each transaction's ``entity``; 0 where it has none."""
+    keys = [entity_key(entity, transaction) for transaction in transactions]
+    hashes = _hashes([key or "" for key in keys]) & np.uint64(0xFFFFFFFF)
+    hashes[[key is None for key in keys]] = 0
+    return hashes
 
 
 def _hashes(identifiers: Sequence[str]) -> npt.NDArray[np.uint64]:

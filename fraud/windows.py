@@ -1,15 +1,15 @@
 """The declared windows and statistics, and the feature names they generate.
 
 A window is ``[as_of - length, as_of)``: the transaction being scored never counts itself. Two kinds of entity keep two
-kinds of state. A *ring* (card, device) keeps its recent transactions whole and reads every window exactly, over at most
-``RING_READ`` of them. *Tiles* (merchant) keep sums per bucket, and there the tile-aligned window
+kinds of state. A *ring* (card, device, ip) keeps its recent transactions whole and reads every window exactly, over at
+most ``RING_READ`` of them. *Tiles* (merchant) keep sums per bucket, and there the tile-aligned window
 ``[floor((as_of - length) / tile) * tile, as_of)`` **is** the definition, online and offline alike.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Entity = Literal["card", "device", "merchant"]
+Entity = Literal["card", "device", "ip", "merchant"]
 Kind = Literal["ring", "tiles"]
 
 SECOND: Final = 1_000
@@ -47,8 +47,11 @@ WINDOWS: Final = (
 )
 LONGEST_MS: Final = WINDOWS[-1].length_ms
 
-KINDS: Final[dict[Entity, Kind]] = {"card": "ring", "device": "ring", "merchant": "tiles"}
-ENTITIES: Final[tuple[Entity, ...]] = ("card", "device", "merchant")
+KINDS: Final[dict[Entity, Kind]] = {"card": "ring", "device": "ring", "ip": "ring", "merchant": "tiles"}
+ENTITIES: Final[tuple[Entity, ...]] = ("card", "device", "ip", "merchant")
+
+JOIN_KEYS: Final[dict[Entity, str]] = {"card": "card_id", "device": "device_id", "ip": "ip", "merchant": "merchant_id"}
+"""The column of a transaction, and of the log, that holds an entity's key."""
 
 RING_READ: Final = 256
 """A ring's window sees at most this many of the newest entries before ``as_of``, online and offline."""
@@ -93,6 +96,7 @@ TILE_STATISTICS: Final = (
     "report_share",
     "large_share",
 )
+_SCALARS_OF_IP: Final = ("previous_seconds", "party_known_30d")
 _WHOLE: Final = frozenset(
     {
         "transaction_count",
@@ -107,7 +111,13 @@ _WHOLE: Final = frozenset(
         "party_known_30d",
     }
 )
-_PARTIES: Final[dict[Entity, tuple[str, str]]] = {"card": ("merchant", "device"), "device": ("card", "merchant")}
+PARTIES: Final[dict[Entity, tuple[Entity, Entity]]] = {
+    "card": ("merchant", "device"),
+    "device": ("card", "merchant"),
+    "ip": ("card", "device"),
+    "merchant": ("card", "device"),
+}
+"""Whose hashes an entity's entries keep, its *party* and the *other*: what can be counted apart, and first met."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,16 @@ def _select(entity: Entity) -> dict[str, tuple[str, ...]]:
             "report_share": ("24h", "7d", "30d"),
             "large_share": ("1h", "24h", "7d"),
         }
+    if entity == "ip":  # shared by a household or a whole network: who else is on it tells, its places do not
+        return {
+            "transaction_count": ("10m", "1h", "24h", "7d"),
+            "amount_sum": ("1h", "24h"),
+            "party_distinct": ("1h", "24h", "7d"),
+            "other_distinct": ("1h", "24h"),
+            "declined_count": ("1h", "24h"),
+            "small_count": ("1h", "24h"),
+            "report_count": ("7d", "30d"),
+        }
     return {
         "transaction_count": every,
         "amount_sum": every,
@@ -176,9 +196,8 @@ def reach_ms() -> int:
 
 def _feature_name(entity: Entity, statistic: str, window: str) -> str:
     column = statistic
-    if entity in _PARTIES:
-        party, other = _PARTIES[entity]
-        column = column.replace("party_", f"{party}_").replace("other_", f"{other}_")
+    party, other = PARTIES[entity]
+    column = column.replace("party_", f"{party}_").replace("other_", f"{other}_")
     return f"{entity}_{column}_{window}" if window else f"{entity}_{column}"
 
 
@@ -207,6 +226,7 @@ def declare(entity: Entity) -> tuple[VelocityFeature, ...]:
         features += [
             VelocityFeature(_feature_name(entity, scalar, ""), entity, first + index, scalar in _WHOLE)
             for index, scalar in enumerate(RING_SCALARS)
+            if entity != "ip" or scalar in _SCALARS_OF_IP
         ]
     return tuple(features)
 

@@ -208,7 +208,7 @@ def _valkey(blueprint: Blueprint, key: Ref, wanted: str) -> None:
         elasticache.ReplicationGroup(
             "OnlineStore",
             ReplicationGroupId=name("online"),
-            ReplicationGroupDescription="States and profiles of every card, device and merchant.",
+            ReplicationGroupDescription="States and profiles of every card, device, address and merchant.",
             Engine="valkey",
             EngineVersion="8.0",
             CacheNodeType=node,

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from fraud.record import SCHEMA, Record, Report, encode_record
 from fraud.tiles import LATENESS_MS
 from fraud.transaction import Transaction
-from fraud.windows import ENTITIES, HOUR
+from fraud.windows import ENTITIES, HOUR, JOIN_KEYS
 
 IntArray = npt.NDArray[np.int64]
 
@@ -83,7 +83,7 @@ class Deliveries:
     def _encoded(self, place: int) -> tuple[bytes, str]:
         transaction = self.transactions[self.row[place]]
         entity, known = ENTITIES[self.entity[place]], int(self.known_ms[place])
-        key = str(getattr(transaction, f"{entity}_id"))
+        key = str(getattr(transaction, JOIN_KEYS[entity]))
         if known < 0:
             record = Record(schema=SCHEMA, entity=entity, key=key, kind="transaction", transaction=transaction)
         else:
@@ -126,7 +126,7 @@ def deliveries_of(log: pa.Table, labels: pa.Table | None, *, seed: int, turbulen
     row = np.concatenate([np.arange(len(time_ms)), reported])
     moment = np.concatenate([time_ms, known_ms])
     known = np.concatenate([np.full(len(time_ms), -1), known_ms])
-    has = [pc.and_(pc.is_valid(log[f"{name}_id"]), pc.not_equal(log[f"{name}_id"], "")) for name in ENTITIES]
+    has = [pc.and_(pc.is_valid(log[JOIN_KEYS[name]]), pc.not_equal(log[JOIN_KEYS[name]], "")) for name in ENTITIES]
     owned = np.stack([pc.fill_null(column, fill_value=False).to_numpy() for column in has])
     entity = np.repeat(np.arange(len(ENTITIES)), len(row))
     sent = np.concatenate([owned[number][row] for number in range(len(ENTITIES))])

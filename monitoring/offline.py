@@ -33,13 +33,13 @@ from fraud.features import (
     context_columns,
 )
 from fraud.history import Questions
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from monitoring.errors import FeastNotApplied
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.bundle_files import point_to
 from stores.columns import find_keys, floats, integers, joined, microseconds, number_keys
 from stores.files import Location, Span, read_files
-from stores.log import JOIN_KEYS, Log, load_log, places
+from stores.log import Log, load_log, places
 from stores.opening import open_feature_store
 from stores.windows_join import TOKENS, Asked, velocity_arrays
 from training.dataset import entity_rows
@@ -119,7 +119,7 @@ def _profile(lake: Path, entity: Entity, asked: pa.Table) -> dict[str, Any]:
 
 
 def questions_of(log: Log, rows: pa.Table) -> dict[Entity, Questions]:
-    """Return what ``rows`` ask of their card, device and merchant in ``log``."""
+    """Return what ``rows`` ask of their card, device, address and merchant in ``log``."""
     asked = entity_rows(rows)
     as_of_ms = microseconds(asked["event_timestamp"]) // 1000
     where = places(asked["latitude"], asked["longitude"])

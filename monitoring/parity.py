@@ -99,6 +99,8 @@ class Parity:
         Vectors for which everything earlier was visible: for them the log as of their own time is what was compared.
     unlogged
         Decisions about transactions that the log does not hold (yet); they were not compared.
+    degraded
+        Decisions made while a view could not be read: their nulls say so, no log can. They were not compared.
     """
 
     compared: int
@@ -108,6 +110,7 @@ class Parity:
     worst: Mapping[str, float | None] = field(default_factory=dict)
     current: int = 0
     unlogged: int = 0
+    degraded: int = 0
 
 
 def made_by(table: pa.Table) -> dict[Entity, Made]:

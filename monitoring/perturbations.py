@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud.windows import DAY, ENTITIES, MINUTE, Entity
+from fraud.windows import DAY, ENTITIES, JOIN_KEYS, MINUTE, Entity
 from monitoring.probes import BEFORE, Probes, Tables
 from stores.columns import microseconds, number_keys
 from training.transaction_log import LABELS_SCHEMA, TRANSACTIONS_SCHEMA
@@ -132,7 +132,7 @@ def _added(log: pa.Table, probes: Probes, offsets: tuple[int, ...]) -> pa.Table:
     """Return new transactions at offsets from each probe: with all of its entities, and with each one alone."""
     pieces = []
     source = log.take(pa.array(probes.place))
-    names = [f"{entity}_id" for entity in ENTITIES]
+    names = [JOIN_KEYS[entity] for entity in ENTITIES]
     for turn, offset in enumerate(offsets):
         for kept in (*((name,) for name in names), tuple(names)):
             label = f"{'+'.join(kept)}/{offset}"
@@ -180,7 +180,7 @@ def _profiles(tables: Tables, probes: Probes, *, past: bool) -> tuple[dict[Entit
         bound_us = _profile_bound(table, probes, tables, entity)
         time_us = microseconds(table["event_timestamp"])
         chosen = (bound_us > BEFORE) & ((time_us <= bound_us) if past else (time_us > bound_us))
-        source = np.flatnonzero(_first_of(table[f"{entity}_id"]) & (bound_us > BEFORE))
+        source = np.flatnonzero(_first_of(table[JOIN_KEYS[entity]]) & (bound_us > BEFORE))
         rows = _exaggerated(table.take(pa.array(source)), np.ones(len(source), np.bool_))
         moment = pa.array(bound_us[source] + (0 if past else 1)).cast(pa.timestamp("us", "UTC"))
         rows = _set(_set(rows, "event_timestamp", moment), "created_timestamp", moment)
@@ -199,8 +199,8 @@ def _backdated(table: pa.Table, probes: Probes, tables: Tables, entity: Entity) 
 
 def _profile_bound(table: pa.Table, probes: Probes, tables: Tables, entity: Entity) -> IntArray:
     """Return the time in microseconds of the probe that each profile row is about, far in the past for none."""
-    ids = tables.transactions[f"{entity}_id"].take(pa.array(probes.place)).combine_chunks()
-    place = pc.fill_null(pc.index_in(table[f"{entity}_id"], ids), -1).to_numpy()
+    ids = tables.transactions[JOIN_KEYS[entity]].take(pa.array(probes.place)).combine_chunks()
+    place = pc.fill_null(pc.index_in(table[JOIN_KEYS[entity]], ids), -1).to_numpy()
     times = np.append(probes.time_ms[probes.place] * 1000, BEFORE)
     return np.asarray(times[place], np.int64)
 

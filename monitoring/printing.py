@@ -26,6 +26,8 @@ def print_parity(console: Console, data: Mapping[str, Any]) -> None:
         f"parity: {data['mismatched']:,} of {data['compared']:,} served vectors differ from the log; "
         f"{data['current']:,} had everything earlier, {data['behind']:,} were behind the stream"
     )
+    if data["degraded"]:
+        console.print(f"  {data['degraded']:,} decisions were made while a view could not be read, and say so")
     if data["unlogged"]:
         console.print(f"  {data['unlogged']:,} decisions are about transactions the log does not hold yet")
     if "stream" in data:

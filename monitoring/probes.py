@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.columns import microseconds, number_keys
 from stores.files import Location, Span, read_files
 from training.transaction_log import LABELS_SCHEMA, TRANSACTIONS_SCHEMA
@@ -95,7 +95,7 @@ def choose_probes(log: pa.Table, candidates: IntArray, *, most: int, seed: int) 
     candidates
         Places in ``log``.
     """
-    numbers: dict[Entity, IntArray] = {entity: number_keys([log[f"{entity}_id"]])[1][0] for entity in ENTITIES}
+    numbers: dict[Entity, IntArray] = {entity: number_keys([log[JOIN_KEYS[entity]]])[1][0] for entity in ENTITIES}
     time_ms = microseconds(log["event_timestamp"]) // 1000
     taken: set[tuple[Entity, int]] = set()
     chosen: list[int] = []

@@ -28,7 +28,7 @@ from fraud.features import (
 )
 from fraud.ring import new_scratch
 from fraud.settings import Settings
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from monitoring.deliveries import Deliveries, Slot, Turbulence, deliveries_of, slots_of
 from monitoring.parity import UNSEEN, Served
 from monitoring.processes import Feed, feed
@@ -227,6 +227,7 @@ class _Stage:
         return {
             "card_id": transaction.card_id,
             "device_id": transaction.device_id or "",
+            "ip": transaction.ip or "",
             "merchant_id": transaction.merchant_id,
         }
 
@@ -264,6 +265,6 @@ def _numbers(reading: Reading, names: Sequence[str]) -> tuple[float, ...]:
 def _forget(client: Any, log: pa.Table, project: str) -> None:
     """Remove every key of the rehearsal's project from the store."""
     for entity in ENTITIES:
-        keys = log[f"{entity}_id"].unique().drop_null().to_pylist()
+        keys = log[JOIN_KEYS[entity]].unique().drop_null().to_pylist()
         for start in range(0, len(keys), BATCH):
-            client.unlink(*(entity_key(f"{entity}_id", key, project) for key in keys[start : start + BATCH]))
+            client.unlink(*(entity_key(JOIN_KEYS[entity], key, project) for key in keys[start : start + BATCH]))

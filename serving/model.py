@@ -34,6 +34,7 @@ _PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
 _NEEDED: Final[dict[str, frozenset[str]]] = {
     "card": frozenset({"card_state", HOME_COUNTRY, *(feature.name for feature in CARD_PROFILE_FEATURES)}),
     "device": frozenset({"device_state"}),
+    "ip": frozenset({"ip_state"}),
     "merchant": frozenset({"merchant_state", *(feature.name for feature in MERCHANT_PROFILE_FEATURES)}),
 }
 
@@ -119,6 +120,7 @@ def warm(model: Model) -> None:
         card_id="warm",
         merchant_id="warm",
         device_id="warm",
+        ip="warm",
         amount_minor=100,
         currency="EUR",
         event_time_ms=1_700_000_000_000,

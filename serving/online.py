@@ -1,4 +1,4 @@
-"""What the online store knows of a transaction's card, device and merchant: read once, told honestly.
+"""What the online store knows of a transaction's card, device, network address and merchant: read once, told honestly.
 
 A view that could not be read is *missing*: its features are null, never zero, because zero means "never seen". A
 profile older than allowed is used and reported *stale*.
@@ -68,6 +68,7 @@ async def read_online(transaction: Transaction, model: Model, store: OnlineStore
     keys = {
         "card_id": transaction.card_id,
         "device_id": transaction.device_id or "",
+        "ip": transaction.ip or "",
         "merchant_id": transaction.merchant_id,
     }
     try:

@@ -11,6 +11,7 @@ from stores.plan import PlannedEntity, ReadPlan
 _PROFILES: Final[dict[Entity, tuple[str, ...]]] = {
     "card": tuple(feature.name for feature in CARD_PROFILE_FEATURES),
     "device": (),
+    "ip": (),
     "merchant": tuple(feature.name for feature in MERCHANT_PROFILE_FEATURES),
 }
 NOWHERE: Final = -1

@@ -25,7 +25,7 @@ from fraud import velocity
 from fraud.errors import InvalidState, StoreUnavailable
 from fraud.settings import Settings
 from fraud.transaction import Transaction
-from fraud.windows import Entity
+from fraud.windows import JOIN_KEYS, Entity
 from serving.decoding import decode_revision
 from serving.logs import Seldom
 from serving.metrics import Metrics
@@ -40,7 +40,7 @@ TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.5
 """Between two tries to reach a store that is away; what comes meanwhile is dropped."""
 
-_WRITTEN: Final[tuple[Entity, ...]] = ("card", "device")
+_WRITTEN: Final[tuple[Entity, ...]] = ("card", "device", "ip")
 _SWAP_SHA: Final = hashlib.sha1(SWAP_STATE.encode(), usedforsecurity=False).hexdigest().encode()
 
 
@@ -132,7 +132,7 @@ class WriteThrough:
                 self._seldom.warn("write_through_failed", error=type(error).__name__)
 
     def write(self, batch: Sequence[Seen]) -> None:
-        """Apply each transaction to its card and device, each over what was read."""
+        """Apply each transaction to its card, device and network address, each over what was read."""
         if self.overflowed:
             lost, self.overflowed = self.overflowed, 0
             self._metrics.write_through.add(("overflowed",), lost)
@@ -180,7 +180,7 @@ class WriteThrough:
             return None
         view, revision = self._views[entity], decode_revision(stored) + changed
         fields = state_fields(view, state, revision, velocity.newest_time_ms(entity, state))
-        name = entity_key(f"{entity}_id", key, self._settings.project)
+        name = entity_key(JOIN_KEYS[entity], key, self._settings.project)
         command = pack((b"EVALSHA", _SWAP_SHA, b"1", name, view.revision, stored, *fields))
         told = Written(entity, key, revision, transaction.transaction_id, "transaction", transaction.event_time_ms)
         return told, command

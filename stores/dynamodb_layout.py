@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import mmh3
 
-from fraud.windows import Entity
+from fraud.windows import JOIN_KEYS, Entity
 from stores.layout import encode_value, entity_key
 
 Item = dict[str, Any]
@@ -126,7 +126,7 @@ def swap_state(project: str, entity: Entity, key: str, read: bytes, made: tuple[
     values = {held: encode_value(state), number: encode_value(revision)}
     put: Put = {
         "TableName": table_name(project, f"{entity}_velocity"),
-        "Item": item(entity_id(f"{entity}_id", key), values, newest_ms * 1000, revision),
+        "Item": item(entity_id(JOIN_KEYS[entity], key), values, newest_ms * 1000, revision),
         "ConditionExpression": "attribute_not_exists(#v.#r)",
         "ExpressionAttributeNames": {"#v": VALUES, "#r": number},
     }

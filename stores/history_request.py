@@ -12,11 +12,11 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
 from fraud.errors import UnknownFeature
-from fraud.windows import Entity
+from fraud.windows import JOIN_KEYS, Entity
 from stores.columns import integers, joined
 from stores.errors import InvalidEntityFrame
 from stores.files import Location
-from stores.log import JOIN_KEYS, Log, load_log
+from stores.log import Log, load_log
 from stores.tags import VELOCITY_TAG, tagged_entity
 from stores.view_join import Rows, join_keys, join_view, require_columns, view_name
 from stores.windows_join import Asked, states_at, velocity_arrays

@@ -1,8 +1,8 @@
-"""The transaction log as histories: what happened to every card, device and merchant, for questions at any time.
+"""The transaction log as histories: what happened to every card, device, ip and merchant, for questions at any time.
 
 A *lake* is a folder, or a prefix of a bucket, with ``transactions/dt=YYYY-MM-DD/*.parquet`` and, when there are any,
-``labels.parquet``. A fraud report (a label that says fraud) is a change too: it happens to the card, the device and the
-merchant of its transaction at the time it became known. The log may hold a transaction twice; it counts once.
+``labels.parquet``. A fraud report (a label that says fraud) is a change too: it happens to each entity of its
+transaction at the time it became known. The log may hold a transaction twice; it counts once.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ import pyarrow.dataset as pds
 from fraud import ring
 from fraud.history import History, Questions, sort_history
 from fraud.velocity import Changes, country_code
-from fraud.windows import ENTITIES, Entity, reach_ms
+from fraud.windows import JOIN_KEYS, PARTIES, Entity, reach_ms
 from stores.columns import (
     IntArray,
     find_keys,
@@ -38,7 +38,6 @@ REACH_MS: Final = reach_ms()
 
 TRANSACTIONS: Final = "transactions"
 LABELS: Final = "labels.parquet"
-JOIN_KEYS: Final[dict[Entity, str]] = {entity: f"{entity}_id" for entity in ENTITIES}
 
 _TIME: Final = "event_timestamp"
 _CHANGE_COLUMNS: Final = (
@@ -51,11 +50,6 @@ _CHANGE_COLUMNS: Final = (
     "longitude",
     "authorised",
 )
-_PARTIES: Final[dict[Entity, tuple[Entity, Entity]]] = {
-    "card": ("merchant", "device"),
-    "device": ("card", "merchant"),
-    "merchant": ("card", "device"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class Log:
         """Return what happened to every ``entity``, sorted; transactions that lie in the log twice count once."""
         changes = np.concatenate((self.transactions, self.reports))
         count = len(self.transactions)
-        party, other = _PARTIES[entity]
+        party, other = PARTIES[entity]
         changes["party"][:count] = self._hashes(party)
         changes["other"][:count] = self._hashes(other)
         key = np.concatenate((self.transaction_keys[entity], self.report_keys[entity]))
@@ -102,7 +96,7 @@ class Log:
         as_of_ms
             Event time of each.
         party
-            The counterpart of each: a card's merchant, a device's or merchant's card; an Arrow string column.
+            The counterpart of each: its first in :data:`fraud.windows.PARTIES`; an Arrow string column.
         place
             Where each happened.
         """

@@ -10,11 +10,11 @@ import pyarrow as pa
 from fraud.features import CROSS_FEATURES, VELOCITY, Feature, cross_columns
 from fraud.history import History, Questions, read_history
 from fraud.velocity import state_from_history
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, PARTIES, Entity
 from stores.columns import MOMENT, FloatArray, IntArray, nullable
-from stores.log import JOIN_KEYS, Log, places
+from stores.log import Log, places
 
-TOKENS: Final[dict[Entity, str]] = {"card": "merchant_token", "device": "card_token", "merchant": "card_token"}
+TOKENS: Final[dict[Entity, str]] = {entity: f"{PARTIES[entity][0]}_token" for entity in ENTITIES}
 """The request value that names an entity's counterpart."""
 
 SLAB: Final = 131_072

@@ -9,12 +9,15 @@ from the journal.
 """
 
 import io
+import operator
 import threading
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -81,7 +84,7 @@ class AppliedLog(Protocol):
     def withdraw(self, changes: Sequence[Change]) -> None:
         """Forget what another writer prevented."""
 
-    def recover(self, repeats: Iterable[Change], visible_ms: int) -> None:
+    def recover(self, repeats: Sequence[Change], visible_ms: int) -> None:
         """Settle those of ``repeats`` that were intended and never settled: the store did take them."""
 
 
@@ -99,7 +102,8 @@ class ChangeLog:
     def __init__(self, folder: Folder, journal: Path | None = None) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._rows: list[tuple[Change, int]] = []
+        self._settled: list[tuple[Sequence[Change], int]] = []
+        self._asked: dict[int, Sequence[Change]] = {}  # by thread: what its store was asked for last
         self._open: dict[tuple[str, str, str, str], Change] = {}
         parts = folder.names(PREFIX) if journal is not None else []
         self._number = int(parts[-1].removeprefix(PREFIX).removesuffix(".parquet")) + 1 if parts else 0
@@ -111,32 +115,47 @@ class ChangeLog:
     def intend(self, changes: Sequence[Change]) -> None:
         """Note what is about to be written."""
         with self._lock:
-            self._open.update(zip(map(Change.identity, changes), changes, strict=True))
+            self._leave_open()
+            self._asked[threading.get_ident()] = changes
             if self._journal is not None and changes:
                 self._journal.append(changes)
 
     def settle(self, changes: Sequence[Change], visible_ms: int) -> None:
         """Note that the store has it."""
         with self._lock:
-            for identity in map(Change.identity, changes):
-                self._open.pop(identity, None)
-            self._rows += [(change, visible_ms) for change in changes]
+            asked = self._asked.get(threading.get_ident(), ())
+            if len(asked) == len(changes) and all(map(operator.is_, asked, changes)):
+                self._asked.pop(threading.get_ident(), None)  # all of it, as nearly always: nothing was left open
+            else:
+                self._leave_open()
+                for change in changes:
+                    self._open.pop(change.identity(), None)
+            if changes:
+                self._settled.append((changes, visible_ms))
 
     def withdraw(self, changes: Sequence[Change]) -> None:
         """Forget what another writer prevented."""
         with self._lock:
+            self._leave_open()
             for change in changes:
                 self._open.pop(change.identity(), None)
 
-    def recover(self, repeats: Iterable[Change], visible_ms: int) -> None:
+    def _leave_open(self, thread: int | None = None) -> None:
+        """Keep by identity what a thread (null is this one) asked the store for and has not settled as a whole."""
+        left = self._asked.pop(threading.get_ident() if thread is None else thread, ())
+        self._open.update(zip(map(Change.identity, left), left, strict=True))
+
+    def recover(self, repeats: Sequence[Change], visible_ms: int) -> None:
         """Settle what was intended in an earlier attempt or life."""
-        if not self._open:
+        if not repeats:
             return
         with self._lock:
-            for repeat in repeats:
-                change = self._open.pop(repeat.identity(), None)
-                if change is not None:
-                    self._rows.append((change, visible_ms))
+            for thread in tuple(self._asked):  # a batch may be tried again by another thread
+                self._leave_open(thread)
+            found = [self._open.pop(repeat.identity(), None) for repeat in repeats]
+            recovered = [change for change in found if change is not None]
+            if recovered:
+                self._settled.append((recovered, visible_ms))
 
     def flush(self, name: str | None = None) -> int:
         """Write the buffered rows as one part; return how many. One thread at a time.
@@ -152,23 +171,25 @@ class ChangeLog:
             The folder did not take them; they stay buffered.
         """
         with self._lock:
-            rows, self._rows = self._rows, []
-        if not rows:
+            settled, self._settled = self._settled, []
+        if not settled:
             return 0
         part = name if name is not None else f"{self._number:08d}"
         try:
             self._folder.put(
-                f"{PREFIX}{part}.parquet", parquet_bytes(_table(rows), repetitive=["entity", "key", "kind"])
+                f"{PREFIX}{part}.parquet", parquet_bytes(_table(settled), repetitive=["entity", "key", "kind"])
             )
         except StoreUnavailable:
             with self._lock:
-                self._rows = rows + self._rows
+                self._settled = settled + self._settled
             raise
         with self._lock:
             self._number += 1
             if self._journal is not None:
-                self._journal.rotate(self._number, [*self._open.values(), *(change for change, _ in self._rows)])
-        return len(rows)
+                asked = chain.from_iterable(self._asked.values())
+                later = chain.from_iterable(changes for changes, _ in self._settled)
+                self._journal.rotate(self._number, [*self._open.values(), *asked, *later])
+        return sum(len(changes) for changes, _ in settled)
 
 
 class Journal:
@@ -194,15 +215,15 @@ class Journal:
         self.rotate(number, left)
         return left
 
-    def append(self, changes: Iterable[Change]) -> None:
+    def append(self, changes: Sequence[Change]) -> None:
         """Append; a kill later loses nothing of it, because the bytes are the kernel's by then."""
         with self._path.open("ab", buffering=0) as file:
-            file.write(b"".join(_framed(change) for change in changes))
+            file.write(_framed(changes))
 
-    def rotate(self, number: int, carried: Iterable[Change]) -> None:
+    def rotate(self, number: int, carried: Sequence[Change]) -> None:
         """Start the journal ``number`` with what is still open, and drop the earlier ones."""
         self._path = self._directory / f"journal-{number:08d}.msgpack"
-        write_whole(self._path, b"".join(_framed(change) for change in carried))
+        write_whole(self._path, _framed(carried) if carried else b"")
         for path in self._directory.glob("journal-*.msgpack"):
             if path != self._path:
                 path.unlink()
@@ -215,9 +236,10 @@ def parquet_bytes(table: pa.Table, *, repetitive: Sequence[str] | None = None) -
     return sink.getvalue()
 
 
-def _table(rows: Sequence[tuple[Change, int]]) -> pa.Table:
-    columns = [list(column) for column in zip(*(msgspec.structs.astuple(change) for change, _ in rows), strict=True)]
-    return pa.table([*columns, [visible_ms for _, visible_ms in rows]], schema=CHANGES)
+def _table(settled: Sequence[tuple[Sequence[Change], int]]) -> pa.Table:
+    rows = [msgspec.structs.astuple(change) for changes, _ in settled for change in changes]
+    visible = np.repeat([visible_ms for _, visible_ms in settled], [len(changes) for changes, _ in settled])
+    return pa.table([*map(list, zip(*rows, strict=True)), visible], schema=CHANGES)
 
 
 def _rows_of(part: bytes) -> set[tuple[str, ...]]:
@@ -226,20 +248,20 @@ def _rows_of(part: bytes) -> set[tuple[str, ...]]:
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Change)
+_decoder: Final = msgspec.msgpack.Decoder(list[Change])
 
 
-def _framed(change: Change) -> bytes:
-    body = _encoder.encode(change)
+def _framed(changes: Sequence[Change]) -> bytes:
+    body = _encoder.encode(changes)
     return len(body).to_bytes(4, "little") + body
 
 
 def _read_journal(data: bytes) -> Iterator[Change]:
-    """Yield the whole entries; a kill may have torn the last one, which the store was then never asked about."""
+    """Yield the whole batches; a kill may have torn the last one, which the store was then never asked about."""
     place = 0
     while place + 4 <= len(data):
         end = place + 4 + int.from_bytes(data[place : place + 4], "little")
         if end > len(data):
             return
-        yield _decoder.decode(data[place + 4 : end])
+        yield from _decoder.decode(data[place + 4 : end])
         place = end

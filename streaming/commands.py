@@ -9,7 +9,7 @@ import hashlib
 import struct
 from typing import Final
 
-from fraud.windows import Entity
+from fraud.windows import JOIN_KEYS, Entity
 from stores.guards import SWAP_STATE, state_view
 from stores.layout import decode_value, encode_timestamp, encode_value, entity_key
 
@@ -32,7 +32,7 @@ class StateCommands:
 
     def __init__(self, entity: Entity, project: str) -> None:
         view = state_view(entity)
-        nameless = entity_key(f"{entity}_id", "", project)
+        nameless = entity_key(JOIN_KEYS[entity], "", project)
         self._end = project.encode()
         self._start = nameless[: len(nameless) - len(self._end) - _LENGTH.size]
         fields = _literal(view.state) + _literal(view.revision)

@@ -5,7 +5,7 @@ from typing import Final
 
 from fraud.settings import Settings
 from fraud.velocity import newest_time_ms
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.dynamodb_layout import VALUES, entity_id, state_features, swap_state, table_name
 from stores.dynamodb_tables import Tables, Wanted, connect_tables
 from stores.layout import decode_value
@@ -38,7 +38,7 @@ class DynamoDBStates:
 
     def read(self, keys: Sequence[Key]) -> list[Held]:
         """Read in one request for each 100 entities, side by side."""
-        places = [(self._names[entity], entity_id(f"{entity}_id", key)) for entity, key in keys]
+        places = [(self._names[entity], entity_id(JOIN_KEYS[entity], key)) for entity, key in keys]
         wanted = [
             Wanted(table, [key for name, key in places if name == table], state_features(entity))
             for entity, table in self._names.items()

@@ -171,6 +171,7 @@ def entity_rows(log: pa.Table) -> pa.Table:
             "transaction_id": log["transaction_id"],
             "card_id": log["card_id"],
             "device_id": device,
+            "ip": pc.fill_null(log["ip"], ""),
             "merchant_id": log["merchant_id"],
             "event_timestamp": log["event_timestamp"],
             "event_time_ms": time_ms,

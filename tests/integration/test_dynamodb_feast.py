@@ -20,7 +20,7 @@ import pytest
 from fraud.features import CARD_PROFILE_FEATURES, FEATURE_NAMES, HOME_COUNTRY, MERCHANT_PROFILE_FEATURES, SERVICE
 from fraud.transaction import Transaction
 from fraud.velocity import newest_time_ms, transaction_change, update
-from fraud.windows import ENTITIES
+from fraud.windows import ENTITIES, JOIN_KEYS
 from stores import dynamodb_tables
 from stores.dynamodb_layout import encode_time
 from stores.dynamodb_reading import TableReader, unanswered
@@ -43,7 +43,7 @@ REPO = Path(__file__).parents[2] / "feature_repo"
 CONFIG = REPO / "feature_store.dynamodb.yaml"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW = moment(START_MS)
-VIEWS = ("card_profile", "card_velocity", "device_velocity", "merchant_profile", "merchant_velocity")
+VIEWS = ("card_profile", "card_velocity", "device_velocity", "ip_velocity", "merchant_profile", "merchant_velocity")
 
 
 @dataclass(frozen=True)
@@ -292,9 +292,7 @@ def features_of(world: World) -> list[str]:
 
 
 def rows_of(payments: Sequence[Transaction]) -> list[dict[str, str]]:
-    return [
-        {"card_id": one.card_id, "merchant_id": one.merchant_id, "device_id": one.device_id or ""} for one in payments
-    ]
+    return [{name: getattr(one, name) or "" for name in JOIN_KEYS.values()} for one in payments]
 
 
 def test_compiled_reading_equals_feasts(world: World) -> None:

@@ -29,7 +29,7 @@ from fraud.features import (
 from fraud.ring import new_scratch
 from fraud.transaction import Transaction
 from fraud.velocity import transaction_change, update
-from fraud.windows import ENTITIES
+from fraud.windows import ENTITIES, JOIN_KEYS
 from stores.layout import Value
 from stores.plan import CompiledReader, ReadPlan, plan_data, plan_from
 from tests.support.emulators import start_valkey, valkey_client
@@ -165,7 +165,7 @@ def assert_equal_features(left: pd.DataFrame, right: pd.DataFrame) -> None:
 def read_compiled(world: World, plan: ReadPlan, payment: Transaction) -> dict[str, Any]:
     """Return one payment's feature vector read by the plan, with neither Feast nor its registry."""
     reader = CompiledReader(plan)
-    keys = {"card_id": payment.card_id, "merchant_id": payment.merchant_id, "device_id": payment.device_id or ""}
+    keys = {name: getattr(payment, name) or "" for name in JOIN_KEYS.values()}
     with valkey_client(world.port) as client, client.pipeline(transaction=False) as pipe:
         for command in reader.commands(keys):
             pipe.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -203,11 +203,12 @@ def test_feast_imports_one_file_and_registers_everything(world: World) -> None:
         "card_profile",
         "card_velocity",
         "device_velocity",
+        "ip_velocity",
         "merchant_profile",
         "merchant_velocity",
     }
     assert {view.name for view in store.list_on_demand_feature_views()} == {"context", "velocity"}
-    assert {entity.join_key for entity in store.list_entities()} >= {"card_id", "device_id", "merchant_id"}
+    assert {entity.join_key for entity in store.list_entities()} >= {"card_id", "device_id", "ip", "merchant_id"}
     assert [service.name for service in store.list_feature_services()] == [SERVICE]
     assert all(not view.singleton for view in store.list_on_demand_feature_views())
 

@@ -12,12 +12,19 @@ from fraud import velocity
 from fraud.ring import DECLINED
 from fraud.states import unpack_ring
 from fraud.transaction import Transaction
-from fraud.velocity import transaction_change, update
-from fraud.windows import ENTITIES, Entity
+from fraud.velocity import transaction_change, transaction_changes, update
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.guards import state_fields, state_view
 from stores.layout import decode_value, encode_value, entity_key
+from streaming.applied import ChangeLog
+from streaming.batches import Collaborators, apply_batch
+from streaming.deadletters import DeadLetterFolder
+from streaming.folders import DiskFolder
+from streaming.offline import TransactionLog
+from streaming.states import RedisStates
 from tests.support.bundles import PROJECT, write_test_bundle
 from tests.support.emulators import start_valkey, valkey_client
+from tests.support.payments import arrivals
 from tests.support.scorers import Scorer, await_true, fill_states, history, payment, start_scorer
 
 Store: TypeAlias = "redis.Redis[bytes]"
@@ -44,7 +51,7 @@ def port_of(client: Store) -> int:
 
 
 def held(client: Store, entity: Entity, transaction: Transaction) -> tuple[bytes, int]:
-    name = entity_key(f"{entity}_id", velocity.entity_key(entity, transaction) or "", PROJECT)
+    name = entity_key(JOIN_KEYS[entity], velocity.entity_key(entity, transaction) or "", PROJECT)
     view = state_view(entity)
     pipe: Any = client.pipeline(transaction=False)
     pipe.execute_command("HMGET", name, view.state, view.revision)
@@ -64,22 +71,22 @@ def written(scorer: Scorer, count: int) -> None:
     await_true(lambda: sum(results(scorer).values()) == count)
 
 
-def test_card_and_device_hold_the_transaction_at_once_and_the_merchant_does_not(scorer: Scorer, client: Store) -> None:
+def test_all_but_the_merchant_hold_the_transaction_at_once(scorer: Scorer, client: Store) -> None:
     paid = payment(3)
     before = {entity: held(client, entity, paid) for entity in ENTITIES}
     scorer.decide(paid)
-    written(scorer, 2)
-    for entity in ("card", "device"):
+    written(scorer, 3)
+    for entity in ("card", "device", "ip"):
         state, revision = before[entity]
         assert held(client, entity, paid) == (update(entity, state, transaction_change(entity, paid))[0], revision + 1)
     assert held(client, "merchant", paid) == before["merchant"]
-    assert results(scorer) == {"written": 2}
+    assert results(scorer) == {"written": 3}
 
 
 def test_the_next_transaction_of_the_card_sees_it_without_a_stream(scorer: Scorer, client: Store) -> None:
     for number in range(1, 6):
         scorer.decide(payment(1, transaction_id=f"burst{number}", event_time_ms=payment(1).event_time_ms + number))
-        written(scorer, 2 * number)
+        written(scorer, 3 * number)
     state, _ = held(client, "card", payment(1))
     assert len(unpack_ring(state)) == len(history()) // 20 + 5
 
@@ -87,7 +94,7 @@ def test_the_next_transaction_of_the_card_sees_it_without_a_stream(scorer: Score
 def test_the_streams_redelivery_changes_nothing_but_a_decline(scorer: Scorer, client: Store) -> None:
     paid = payment(5)
     scorer.decide(paid)
-    written(scorer, 2)
+    written(scorer, 3)
     state, _ = held(client, "card", paid)
     assert update("card", state, transaction_change("card", paid)) == (state, 0)
     declined = payment(5, authorised=False)
@@ -105,14 +112,38 @@ def test_the_streams_redelivery_changes_nothing_but_a_decline(scorer: Scorer, cl
     assert flagged == expected
 
 
+def test_the_worker_finds_what_was_written_through_and_adds_only_the_merchant(
+    scorer: Scorer, client: Store, tmp_path: Path
+) -> None:
+    paid = [payment(2, transaction_id=f"burst{n}", event_time_ms=payment(2).event_time_ms + n) for n in range(4)]
+    for number, one in enumerate(paid, 1):
+        scorer.decide(one)
+        written(scorer, 3 * number)
+    before = {entity: held(client, entity, paid[0]) for entity in ENTITIES}
+    folder = DiskFolder(tmp_path / "stream")
+    log = ChangeLog(folder)
+    states = RedisStates(client, project=PROJECT)
+    worker = Collaborators(states, DeadLetterFolder(folder), log, TransactionLog(folder), lambda: 0, "EUR")
+    for _ in range(2):  # delivered twice, too
+        result = apply_batch(arrivals([*reversed(paid), *paid]), worker)
+        assert (result.failed, result.dead_lettered, result.conflicts) == (None, 0, 0)
+    after = {entity: held(client, entity, paid[0]) for entity in ENTITIES}
+    assert {entity: after[entity] for entity in ("card", "device", "ip")} == {
+        entity: before[entity] for entity in ("card", "device", "ip")
+    }
+    expected, changed = update("merchant", before["merchant"][0], transaction_changes(paid)["merchant"])
+    assert (after["merchant"], changed) == ((expected, before["merchant"][1] + 4), 4)
+    assert log.flush() == 4  # the merchant's; the scorer has told of the others
+
+
 def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client: Store) -> None:
     paid = payment(7)
     scorer.decide(paid)
-    written(scorer, 2)
+    written(scorer, 3)
     before = held(client, "card", paid)
     scorer.decide(paid)
-    written(scorer, 4)
-    assert results(scorer) == {"written": 2, "repeat": 2}
+    written(scorer, 6)
+    assert results(scorer) == {"written": 3, "repeat": 3}
     assert held(client, "card", paid) == before
 
 
@@ -139,19 +170,19 @@ def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: S
     writer.start()
     writer.offer(paid, online)
     writer.close()
-    assert metrics.write_through.values == {("conflict",): 1, ("written",): 1}
+    assert metrics.write_through.values == {("conflict",): 1, ("written",): 2}
     assert held(client, "card", paid) == (state, states["card"][1] + 1)
 
 
 def test_what_was_written_is_told_with_the_revision_it_made(scorer: Scorer, client: Store, tmp_path: Path) -> None:
     paid = payment(11)
     scorer.decide(paid)
-    written(scorer, 2)
-    revisions = {entity: held(client, entity, paid)[1] for entity in ("card", "device")}
+    written(scorer, 3)
+    revisions = {entity: held(client, entity, paid)[1] for entity in ("card", "device", "ip")}
     assert scorer.stop() == 0
     (part,) = (tmp_path / "written").glob("part-*.jsonl")
     told = [json.loads(line) for line in part.read_bytes().splitlines()]
-    keys = {"card": paid.card_id, "device": paid.device_id}
+    keys = {"card": paid.card_id, "device": paid.device_id, "ip": paid.ip}
     assert told == [
         {
             "entity": entity,
@@ -161,7 +192,7 @@ def test_what_was_written_is_told_with_the_revision_it_made(scorer: Scorer, clie
             "kind": "transaction",
             "event_time_ms": paid.event_time_ms,
         }
-        for entity in ("card", "device")
+        for entity in ("card", "device", "ip")
     ]
 
 
@@ -171,7 +202,7 @@ def test_a_credential_that_may_not_write_costs_no_answer(client: Store, tmp_path
     with start_scorer(model, port_of(client), write_through=1, store_timeout_ms=5_000) as scorer:
         answer = scorer.decide(payment(13))
         assert answer["degraded"] is False
-        await_true(lambda: results(scorer) == {"failed": 2})
+        await_true(lambda: results(scorer) == {"failed": 3})
         assert scorer.decide(payment(14))["degraded"] is False
 
 

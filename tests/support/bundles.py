@@ -10,16 +10,18 @@ from fraud.bundle import pack_bundle
 from fraud.calibration import Calibration
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.policy import Policy
+from fraud.windows import JOIN_KEYS, Entity
 from stores.bundle_files import write_bundle
 from stores.plan import PlannedEntity, PlannedField, ReadPlan, plan_data
 
 PROJECT = "fraud"
-VIEWS: dict[str, dict[str, tuple[str, ...]]] = {
+VIEWS: dict[Entity, dict[str, tuple[str, ...]]] = {
     "card": {
         "card_velocity": ("card_state", "card_revision"),
         "card_profile": ("card_home_country", "card_age_days", "card_amount_median_30d", "card_online_share_30d"),
     },
     "device": {"device_velocity": ("device_state", "device_revision")},
+    "ip": {"ip_velocity": ("ip_state", "ip_revision")},
     "merchant": {
         "merchant_velocity": ("merchant_state", "merchant_revision"),
         "merchant_profile": ("merchant_age_days", "merchant_amount_median_30d", "merchant_card_distinct_30d"),
@@ -34,7 +36,7 @@ def read_plan() -> ReadPlan:
         entities=tuple(
             PlannedEntity(
                 entity,
-                f"{entity}_id",
+                JOIN_KEYS[entity],
                 tuple(PlannedField(view, feature) for view, features in views.items() for feature in features),
                 tuple(views),
             )

@@ -52,7 +52,7 @@ def moment(time_ms: int) -> datetime:
 
 def random_payments(seed: int, count: int, *, days: int = 45) -> list[Transaction]:
     """Payments sorted by time: bursts of one card, milliseconds shared, half of them with a device."""
-    draw = random.Random(seed)
+    draw, addresses = random.Random(seed), random.Random(seed + 1)
     time = START_MS - days * DAY_MS
     out = []
     for index in range(count):
@@ -64,6 +64,7 @@ def random_payments(seed: int, count: int, *, days: int = 45) -> list[Transactio
                 card_id=f"c{draw.randrange(10)}",
                 merchant_id=f"m{draw.randrange(4)}",
                 device_id=f"d{draw.randrange(6)}" if draw.random() < 0.5 else None,
+                ip=f"i{addresses.randrange(9)}" if addresses.random() < 0.6 else None,
                 amount_minor=draw.choice([1, 200, 201, 4_999, draw.randrange(1, 10**6)]),
                 currency="EUR",
                 event_time_ms=min(time, START_MS - 1),
@@ -126,6 +127,7 @@ def entity_row(payment: Transaction) -> dict[str, Any]:
         "card_id": payment.card_id,
         "merchant_id": payment.merchant_id,
         "device_id": device,
+        "ip": payment.ip or "",
         "event_time_ms": payment.event_time_ms,
         "amount_minor": payment.amount_minor,
         "card_token": payment.card_id,

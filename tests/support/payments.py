@@ -9,7 +9,7 @@ import redis
 from fraud import velocity
 from fraud.record import Record, encode_record, parse_record, records_of
 from fraud.transaction import Transaction
-from fraud.windows import Entity
+from fraud.windows import JOIN_KEYS, Entity
 from stores.guards import state_view
 from stores.layout import decode_value, entity_key
 from streaming.arrivals import Arrival
@@ -102,4 +102,4 @@ def revisions(client: "redis.Redis[bytes]", keys: Iterable[Key]) -> dict[Key, in
 
 
 def _redis_key(entity: Entity, key: str) -> bytes:
-    return entity_key(f"{entity}_id", key, "fraud")
+    return entity_key(JOIN_KEYS[entity], key, "fraud")

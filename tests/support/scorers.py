@@ -18,7 +18,7 @@ import redis
 
 from fraud import velocity
 from fraud.transaction import Transaction, encode_transaction
-from fraud.windows import ENTITIES
+from fraud.windows import ENTITIES, JOIN_KEYS
 from stores.guards import state_fields, state_view, value_fields
 from stores.layout import Value, encode_timestamp, entity_key, timestamp_field
 from tests.support.bundles import PROJECT
@@ -37,6 +37,7 @@ def payment(number: int = 1, **changes: Any) -> Transaction:
         "card_id": f"c{number % 20}",
         "merchant_id": f"m{number % 7}",
         "device_id": f"d{number % 11}",
+        "ip": f"i{number % 9}",
         "amount_minor": 1000 + 37 * (number % 100),
         "currency": "EUR",
         "event_time_ms": NOW + number,
@@ -50,7 +51,7 @@ def payment(number: int = 1, **changes: Any) -> Transaction:
 
 
 def history(count: int = 600) -> list[Transaction]:
-    """Return earlier payments of the same cards, devices and merchants, in the ten days before ``NOW``."""
+    """Return earlier payments of the same cards, devices, addresses and merchants, in the ten days before ``NOW``."""
     step = 10 * 86_400_000 // count
     return [
         payment(number, transaction_id=f"h{number:06d}", event_time_ms=NOW - (count - number) * step)
@@ -71,7 +72,7 @@ def fill_states(client: "redis.Redis[bytes]", transactions: Iterable[Transaction
     pipe: Any = client.pipeline(transaction=False)
     for (entity, key), (state, revision) in states.items():
         fields = state_fields(state_view(entity), state, revision, velocity.newest_time_ms(entity, state))
-        pipe.execute_command("HSET", entity_key(f"{entity}_id", key, PROJECT), *fields)
+        pipe.execute_command("HSET", entity_key(JOIN_KEYS[entity], key, PROJECT), *fields)
     pipe.execute()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.dynamodb_layout import entity_id, table_name
 from stores.dynamodb_tables import Tables, connect_tables
 from stores.layout import Value, decode_value
@@ -79,7 +79,7 @@ def held_revisions(tables: Tables, keys: Iterable[Key]) -> dict[Key, int]:
 def _values(tables: Tables, keys: Iterable[Key], feature: str) -> dict[Key, Value]:
     items, out = everything(tables), {}
     for entity, key in keys:
-        item = items.get((table_name("fraud", f"{entity}_velocity"), entity_id(f"{entity}_id", key)))
+        item = items.get((table_name("fraud", f"{entity}_velocity"), entity_id(JOIN_KEYS[entity], key)))
         if item is not None:
             out[entity, key] = decode_value(item["values"]["M"][f"{entity}_{feature}"]["B"])
     return out

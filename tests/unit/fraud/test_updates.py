@@ -12,7 +12,7 @@ from fraud import ring, tiles, velocity
 from fraud.errors import InvalidState
 from fraud.transaction import Transaction
 from fraud.velocity import Changes
-from fraud.windows import RING_KEEP, Entity
+from fraud.windows import ENTITIES, RING_KEEP, Entity
 
 START = 1_770_000_000_000
 HOUR = 3_600_000
@@ -34,7 +34,7 @@ def some_changes(rng: random.Random, count: int, span_ms: int) -> Changes:
 
 
 @given(
-    st.sampled_from(["card", "device", "merchant"]),
+    st.sampled_from(ENTITIES),
     st.randoms(use_true_random=False),
     st.lists(st.tuples(st.sampled_from([0, 1, 30, 400, 700]), st.integers(0, 40)), max_size=8),
     st.sampled_from([10, 50_000, HOUR, 800 * HOUR]),
@@ -94,7 +94,7 @@ def test_unreadable_state_is_refused_alone(entity: Entity, bad: bytes) -> None:
     assert not found.took[2:4].any()
 
 
-@pytest.mark.parametrize("entity", ["card", "device", "merchant"])
+@pytest.mark.parametrize("entity", ENTITIES)
 def test_newest_time_is_that_of_the_last_change(entity: Entity) -> None:
     some = some_changes(random.Random(3), 5, HOUR)
     assert velocity.newest_time_ms(entity, b"") == 0
@@ -105,7 +105,8 @@ def test_changes_of_many_are_those_of_each() -> None:
     some = [
         Transaction(
             transaction_id=f"t{number}", card_id="c\u00e4", merchant_id="m1", amount_minor=7, currency="EUR",
-            device_id="d1" if number else None, event_time_ms=START + number, channel="online", merchant_category=1,
+            device_id="d1" if number else None, ip="i1" if number > 1 else None,
+            event_time_ms=START + number, channel="online", merchant_category=1,
             country="DE", latitude=-33.9 if number else None, longitude=151.2 if number else None,
             authorised=[None, True, False][number],
         )
@@ -116,5 +117,6 @@ def test_changes_of_many_are_those_of_each() -> None:
     assert {entity: len(found) for entity, found in velocity.transaction_changes([]).items()} == {
         "card": 0,
         "device": 0,
+        "ip": 0,
         "merchant": 0,
     }

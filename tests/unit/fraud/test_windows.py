@@ -7,6 +7,7 @@ import pytest
 from fraud.windows import (
     ENTITIES,
     KINDS,
+    PARTIES,
     RING_KEEP,
     RING_READ,
     RING_SCALARS,
@@ -18,7 +19,7 @@ from fraud.windows import (
 )
 
 SCHEME = re.compile(
-    r"(?P<entity>card|device|merchant)"
+    r"(?P<entity>card|device|ip|merchant)"
     r"_(?P<column>transaction|amount|merchant|card|device|country|declined|small|report|large)"
     r"_(?P<statistic>count|sum|mean|max|std|distinct|share)"
     r"_(?P<window>1m|10m|1h|24h|7d|30d)"
@@ -43,7 +44,8 @@ def test_ring_keeps_more_than_a_read_sees() -> None:
 
 @pytest.mark.parametrize("entity", ENTITIES)
 def test_names_follow_the_scheme(entity: Entity) -> None:
-    scalars = {f"{entity}_{scalar}" for scalar in ("previous_seconds", "distance_km", "speed_kmh")}
+    places = ("distance_km", "speed_kmh") if entity != "ip" else ()
+    scalars = {f"{entity}_{scalar}" for scalar in ("previous_seconds", *places)}
     scalars.add(f"{entity}_{'merchant' if entity == 'card' else 'card'}_known_30d")
     names = [feature.name for feature in VELOCITY_FEATURES[entity]]
     windowed = [name for name in names if name not in scalars]
@@ -56,7 +58,7 @@ def test_names_follow_the_scheme(entity: Entity) -> None:
 
 def test_every_name_is_generated_once() -> None:
     names = [feature.name for entity in ENTITIES for feature in VELOCITY_FEATURES[entity]]
-    assert len(set(names)) == len(names) == 110
+    assert len(set(names)) == len(names) == 129
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
@@ -71,7 +73,7 @@ def test_every_position_is_read_once_and_lies_in_the_table(entity: Entity) -> No
 @pytest.mark.parametrize("entity", ENTITIES)
 def test_position_names_the_statistic_and_window_of_the_feature(entity: Entity) -> None:
     statistics = RING_STATISTICS if KINDS[entity] == "ring" else TILE_STATISTICS
-    parties = {"card": ("merchant", "device"), "device": ("card", "merchant"), "merchant": ("", "")}[entity]
+    parties = PARTIES[entity]
     for feature in VELOCITY_FEATURES[entity]:
         row, column = divmod(feature.position, len(statistics))
         if row == len(WINDOWS):

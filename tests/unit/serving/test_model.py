@@ -8,6 +8,7 @@ from fraud.bundle import MANIFEST
 from fraud.errors import CorruptBundle
 from fraud.features import FEATURE_NAMES
 from fraud.shap import attributions
+from fraud.windows import ENTITIES
 from serving.model import prepare_model
 from stores.plan import plan_data
 from tests.support.bundles import bundle_files, read_plan
@@ -45,7 +46,7 @@ def test_a_feature_nobody_computes_is_refused_by_name() -> None:
         prepare_model(files)
 
 
-@pytest.mark.parametrize("entity", ["card", "device", "merchant"])
+@pytest.mark.parametrize("entity", ENTITIES)
 def test_a_plan_that_reads_too_little_is_refused(entity: str) -> None:
     files = dict(bundle_files())
     plan = read_plan()

@@ -13,5 +13,5 @@ PACK = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
 @pytest.mark.parametrize("value", ["", "c1", "ç" * 64, "x" * 128])
 def test_the_packed_payload_is_the_commands_packed(value: str) -> None:
     reader = CompiledReader(read_plan())
-    keys = {"card_id": value, "device_id": "", "merchant_id": value[::-1]}
+    keys = {"card_id": value, "device_id": "", "ip": value, "merchant_id": value[::-1]}
     assert reader.payload(keys) == b"".join(map(PACK, reader.commands(keys)))

@@ -1,5 +1,6 @@
 """The log of what was applied, across kills."""
 
+import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -90,13 +91,35 @@ def test_open_intention_survives_flushes_and_two_kills(tmp_path: Path) -> None:
 
 def test_torn_end_of_the_journal_is_ignored(tmp_path: Path) -> None:
     log = ChangeLog(DiskFolder(tmp_path), tmp_path / "journal")
-    log.intend([change(1), change(2)])
+    log.intend([change(1)])
+    log.intend([change(2)])
     (path,) = (tmp_path / "journal").iterdir()
     path.write_bytes(path.read_bytes()[:-3])
     log = ChangeLog(DiskFolder(tmp_path), tmp_path / "journal")
     log.recover([change(1), change(2)], 6_000)
     log.flush()
     assert rows(tmp_path) == [("t1", 1, 6_000)]
+
+
+def test_what_one_thread_left_open_another_recovers(tmp_path: Path) -> None:
+    log = ChangeLog(DiskFolder(tmp_path))
+    first = threading.Thread(target=log.intend, args=([change(1), change(2)],))  # its store took both and fell silent
+    first.start()
+    first.join()
+    log.recover([change(1, revision=9), change(2, revision=9), change(3)], 6_000)
+    log.flush()
+    assert rows(tmp_path) == [("t1", 1, 6_000), ("t2", 2, 6_000)]
+
+
+def test_what_the_store_took_in_part_is_settled_in_part(tmp_path: Path) -> None:
+    log = ChangeLog(DiskFolder(tmp_path))
+    some = [change(1), change(2)]
+    log.intend(some)
+    log.withdraw(some[:1])
+    log.settle(some[1:], 5_000)
+    log.recover(some, 6_000)
+    log.flush()
+    assert rows(tmp_path) == [("t2", 2, 5_000)]
 
 
 def test_withdrawn_change_is_not_recovered(tmp_path: Path) -> None:

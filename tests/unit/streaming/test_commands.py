@@ -3,7 +3,7 @@
 import hiredis
 import pytest
 
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.guards import state_fields, state_view
 from stores.layout import encode_value, entity_key
 from streaming.commands import SWAP_SHA, StateCommands, state_value
@@ -21,7 +21,7 @@ def packed(*command: str | bytes) -> bytes:
 @pytest.mark.parametrize("name", ["c1", "k\u00e4rte%s", "x" * 128])
 def test_read_asks_for_state_and_revision(entity: Entity, project: str, name: str) -> None:
     view = state_view(entity)
-    key = entity_key(f"{entity}_id", name, project)
+    key = entity_key(JOIN_KEYS[entity], name, project)
     wanted = packed("HMGET", key, view.state, view.revision)
     assert StateCommands(entity, project).read(name) == wanted
 
@@ -31,7 +31,7 @@ def test_read_asks_for_state_and_revision(entity: Entity, project: str, name: st
 @pytest.mark.parametrize("length", [0, 1, 126, 127, 128, 16_383, 16_384])
 def test_swap_writes_the_layouts_fields(entity: Entity, time_ms: int, length: int) -> None:
     state = bytes(range(256)) * 65
-    key, view = entity_key(f"{entity}_id", "c1", "fraud"), state_view(entity)
+    key, view = entity_key(JOIN_KEYS[entity], "c1", "fraud"), state_view(entity)
     fields = state_fields(view, state[:length], 300, time_ms)
     wanted = packed("EVALSHA", SWAP_SHA, "1", key, view.revision, encode_value(299), *fields)
     parts = StateCommands(entity, "fraud").swap("c1", encode_value(299), state[:length], 300, time_ms)

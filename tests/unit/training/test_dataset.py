@@ -164,7 +164,7 @@ def test_each_lake_has_a_registry_of_its_own_that_names_its_log(filled: Lake) ->
 
 def test_the_compiled_plan_covers_the_contract(filled: Lake) -> None:
     plan = compiled_plan(filled.store)
-    assert {entity["join_key"] for entity in plan["entities"]} == {"card_id", "device_id", "merchant_id"}
+    assert {entity["join_key"] for entity in plan["entities"]} == {"card_id", "device_id", "ip", "merchant_id"}
     assert sorted(plan["features"]) == sorted(FEATURE_NAMES)
 
 
