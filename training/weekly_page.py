@@ -15,7 +15,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:#22262b;max-width:1080px;margin:2r
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.12rem;margin-top:2rem}p{color:#4b5563;margin:.3rem 0}
 table{border-collapse:collapse;width:100%;margin:.6rem 0}
 td,th{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #e4e7eb}
-td:first-child,th:first-child{text-align:left}th{font-weight:600;color:#4b5563}
+td:first-child,th:first-child{text-align:left;white-space:nowrap}th{font-weight:600;color:#4b5563}
 img{width:100%;height:auto}
 """
 

@@ -41,6 +41,7 @@ def parts_picture(at: EqualCatch) -> bytes:
         panels[0].set_yticks(places, [f"{one.fraud_type} ({one.frauds:,})" for one in at.by_type])
         style(panels[0], f"Recall by fraud type, {at.recall:.0%} overall", "share caught", "")
         panels[0].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panels[0].set_xlim(0.0, 1.25)  # room for the legend beside the longest bar
         panels[0].legend(frameon=False, loc="lower right", fontsize=9)
         rows = np.arange(len(cuts), dtype=np.float64)
         points = np.array([part.cut.point for part in cuts])
@@ -52,7 +53,7 @@ def parts_picture(at: EqualCatch) -> bytes:
         panels[1].set_yticks(rows, [f"{part.segment}: {part.part}" for part in cuts])
         panels[1].set_xlim(max(min([-0.1, *low.tolist()]), -2.0), 1.05)
         panels[1].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        style(panels[1], "False positives fewer than the baseline's", "cut, with 95% interval", "")
+        style(panels[1], "Fewer false positives, by segment", "cut against the baseline, with 95% interval", "")
 
     return _png(draw, 2, height=height)
 
