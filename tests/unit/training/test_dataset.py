@@ -15,11 +15,10 @@ from fraud.features import FEATURE_NAMES
 from fraud.transaction import Transaction
 from tests.support.lakes import DAY_MS, START_MS, FraudReport, random_payments, some_reports, write_lake
 from training.challenger import TrainingPlan
-from training.dataset import TrainingSet, build_training_set, labelled_at, read_log, with_features
+from training.dataset import TrainingSet, build_training_set, read_log
 from training.errors import InvalidSplit, RepositoryNotApplied, UnreadableSource
 from training.feast_store import compiled_plan, open_lake_store
 from training.frames import write_training_set
-from training.labels import read_labels
 from training.profiles import write_profiles
 
 pytestmark = [
@@ -191,18 +190,3 @@ def test_a_plan_out_of_range_names_its_value(name: str, value: float) -> None:
 
 def test_pyarrow_ids_are_text(filled: Lake) -> None:
     assert filled.rows().transaction_id.type == pa.string()
-
-
-def test_labels_of_another_time_and_fewer_features_leave_the_rows_as_they_are(filled: Lake) -> None:
-    rows = filled.rows()
-    statements = read_labels(filled.folder)
-    arrival = pc.cast(statements["created_timestamp"], pa.int64()).to_numpy() // 1000
-    early = labelled_at(rows, statements, int(np.median(arrival)))
-    assert 0 < early.is_fraud.sum() < rows.is_fraud.sum()
-    assert early.as_of_ms == int(np.median(arrival))
-    assert np.array_equal(labelled_at(early, statements, rows.as_of_ms).is_fraud, rows.is_fraud)
-    names = (rows.features[5], rows.features[2])
-    few = with_features(rows, names)
-    assert few.features == names
-    assert np.array_equal(few.matrix, rows.matrix[:, [5, 2]], equal_nan=True)
-    assert few.transaction_id is rows.transaction_id

@@ -10,6 +10,7 @@ import pytest
 from tests.support.replays import DAYS, DELAY_MS, EXTRA, START_MS, World, make_world, write_world
 from training.challenger import TrainingPlan
 from training.costs import Costs
+from training.dataset import labelled_at, with_features
 from training.errors import IncompleteTrainingSet, InvalidSplit
 from training.fit import Recipe
 from training.metrics import average_precision
@@ -132,3 +133,14 @@ def test_the_feature_beyond_the_baseline_is_no_input_of_the_baseline() -> None:
     )
     assert np.array_equal(plain.baseline[0], blind.baseline[0])
     assert not np.array_equal(plain.ours[0], blind.ours[0])
+
+
+def test_labels_of_another_time_and_fewer_features_leave_the_rows_as_they_are() -> None:
+    middle = START_MS + DAYS * DAY_MS // 2
+    early = labelled_at(WORLD.rows, WORLD.statements, middle)
+    assert np.array_equal(early.is_fraud, WORLD.rows.is_fraud & (WORLD.rows.event_time_ms + DELAY_MS <= middle))
+    assert early.as_of_ms == middle
+    names = (WORLD.rows.features[5], WORLD.rows.features[2])
+    few = with_features(WORLD.rows, names)
+    assert few.features == names
+    assert np.array_equal(few.matrix, WORLD.rows.matrix[:, [5, 2]])
