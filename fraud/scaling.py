@@ -321,7 +321,7 @@ SURGE: Final = 10
 """Instances at ``INSTANCE_RATE`` that carry the surge of a payday, 9,600 requests per second, with nothing to spare."""
 
 PAYDAY_MINIMUM: Final = spread(SURGE, 3)
-"""A surge is there before a new instance has started, so the minimum carries it alone, and without one zone of three."""
+"""A surge is there before a new instance has started: the minimum carries it alone, and without one zone of three."""
 
 PLAN: Final = ScalingPlan(
     limits=Limits(min_instances=4, max_instances=30),

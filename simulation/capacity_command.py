@@ -126,7 +126,9 @@ def _service(file: Path | None, instance_rate: float | None, platform: Platform)
 
 def _variations(plan: ScalingPlan, times: ServiceTimes, platform: Platform) -> Variations:
     """Return smaller and larger minimums, and the rates that are plausible: the study's, others, and the measured."""
-    minimums = {max(peak.min_instances + more, plan.limits.min_instances) for peak in plan.monthly for more in (-7, -3, 5)}
+    minimums = {
+        max(peak.min_instances + more, plan.limits.min_instances) for peak in plan.monthly for more in (-7, -3, 5)
+    }
     rates = {platform.workers / found.mean for found in (times, read_service(SHIPPED))}
     return Variations(tuple(sorted(minimums)), tuple(sorted({*SATURATIONS, *(round(rate) for rate in rates)})))
 
