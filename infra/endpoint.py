@@ -66,6 +66,7 @@ class Place:
             PREFIX + "CURRENCY": self.currency,
             PREFIX + "REGION": self.region,
             PREFIX + "BUCKET": self.bucket,
+            PREFIX + "METRICS": "emf",
             PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
             PREFIX + "ONLINE_STORE": self.store_kind,
             PREFIX + "REDIS_HOST": self.store_host,
