@@ -183,6 +183,7 @@ def _dynamodb(folder: Path, lake: Path) -> Rebuild:
         text = text.replace("  registry_store_type: S3RegistryStore\n", "").replace("provider: aws", "provider: local")
         config.write_text(text.replace("${FRAUD_REGISTRY}", str(folder / "dynamodb.db")), encoding="utf-8")
         place = aws_environment() | {"FRAUD_LAKE": str(lake)}
+        os.environ.update(aws_environment())  # for our own look at the tables
         # The lake is on disk: only the online store asks for the endpoint.
         config.write_text(config.read_text(encoding="utf-8").replace("${TOLLGATE_AWS_ENDPOINT:-}", endpoint))
         _feast(config, place, "apply")

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,17 @@ def other_user() -> Sequence[str]:
         "--bounding-set=-all,+dac_read_search",
     ]
     return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *rights)
+
+
+@contextmanager
+def two_folders() -> Iterator[tuple[Path, Path]]:
+    """Yield a folder for the image's cache and a temporary one of the other user's, both where everybody may go."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        theirs = Path(name) / "tmp"
+        theirs.mkdir()
+        os.chown(theirs, NOBODY, NOBODY)
+        yield Path(name) / "numba", theirs
 
 
 def close_to_writing(folder: Path) -> None:
