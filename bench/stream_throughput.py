@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+import redis
 import typer
 from feast import FeatureStore, RepoConfig
 from rich.console import Console
@@ -77,10 +78,11 @@ def make_arrivals(count: int) -> list[Arrival]:
 
 def measure_ours(arrivals: Sequence[Arrival], port: int, batch: int, directory: Path) -> float:
     """Return records per second of our handler, flushing both logs included."""
-    client = connect(Settings(redis_port=port))
+    wires = connect(Settings(redis_port=port))
+    client = redis.Redis(port=port)
     folder = DiskFolder(directory)
     log, transactions = ChangeLog(folder, directory / "journal"), TransactionLog(folder)
-    states, sink = RedisStates(client, project="fraud"), DeadLetterFolder(folder)
+    states, sink = RedisStates(wires, project="fraud"), DeadLetterFolder(folder)
     made = Collaborators(states, sink, log, transactions, wall_clock_ms, "EUR")
     applied = 0
     begin = time.process_time()
@@ -91,6 +93,7 @@ def measure_ours(arrivals: Sequence[Arrival], port: int, batch: int, directory: 
     seconds = time.process_time() - begin
     client.flushall()
     client.close()
+    wires.close()
     assert applied == len(arrivals)
     return len(arrivals) / seconds
 

@@ -53,6 +53,7 @@ class Found:
                 "compared": self.parity.compared,
                 "mismatches": self.parity.mismatched,
                 "behind_the_stream": self.parity.behind,
+                "degraded": self.parity.degraded,
                 "by_feature": dict(self.parity.by_feature),
             },
             "parity_at_rest": self.at_rest,

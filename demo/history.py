@@ -20,6 +20,7 @@ from simulation.config import WorldConfig
 from simulation.live import split_live_hour, with_live_day
 from simulation.world import generate
 from training.importing import import_transactions
+from training.policy_rules import PolicyRules
 
 Say = Callable[[str], None]
 
@@ -53,6 +54,9 @@ class Story:
     recall: float
 
 
+CONTROL_SHARE: Final = 0.005
+"""One would-be decline in two hundred is let through, up to the caps that the rules have by default."""
+
 SIZES: Final = {"small": (68, 5_000, 1.5), "normal": (70, 6_000, 3.0), "large": (120, 20_000, 3.0)}
 """Days, transactions a day, and the surplus of the live peak hour."""
 
@@ -65,7 +69,8 @@ def simulated(lake: Path, *, size: str, seed: int, say: Say) -> Story:
     history, hour = split_live_hour(world)
     say("writing the lake")
     simulated_lake.write(history, lake)
-    plan = WeekPlan(train_days=21, validation_days=7, test_days=7, label_delay_days=14, seed=seed)
+    rules = PolicyRules(control_share=CONTROL_SHARE)
+    plan = WeekPlan(train_days=21, validation_days=7, test_days=7, label_delay_days=14, seed=seed, rules=rules)
     return Story("simulated", hour.start_ms, hour.transactions, hour.truth, plan, evaluate_days=14, recall=0.5)
 
 

@@ -16,7 +16,8 @@ from fraud.transaction import Transaction
 from monitoring.certificate import certify_decisions, read_applied
 from monitoring.decision_log import Logged
 from monitoring.offline import feast_vectors
-from monitoring.parity import Parity, same_bits
+from monitoring.parity import Parity
+from stores.columns import same_bits
 from training.dataset import entity_rows
 from training.transaction_log import TRANSACTIONS_SCHEMA
 
@@ -70,6 +71,7 @@ def _request(transaction: Transaction, as_of_ms: int) -> dict[str, Any]:
     return {
         "card_id": transaction.card_id,
         "device_id": device,
+        "ip": transaction.ip or "",
         "merchant_id": transaction.merchant_id,
         "event_time_ms": as_of_ms,
         "amount_minor": transaction.amount_minor,

@@ -48,7 +48,7 @@ def result_table(found: Found, summary: dict[str, Any]) -> Table:
     table.add_row(
         "online = offline",
         f"{summary['parity']['mismatches']} mismatches in {summary['parity']['compared']:,} served vectors "
-        f"({summary['parity']['behind_the_stream']:,} were behind the stream); at rest "
+        f"({summary['parity']['behind_the_stream']:,} were behind the stream{_degraded(summary)}); at rest "
         f"{found.at_rest['mismatches']} in {found.at_rest['compared']}",
     )
     table.add_row(
@@ -71,6 +71,12 @@ def result_table(found: Found, summary: dict[str, Any]) -> Table:
         )
     table.add_row("took", f"{summary['seconds']:.0f} s, peak {summary['peak_rss_mb']:,} MB")
     return table
+
+
+def _degraded(summary: dict[str, Any]) -> str:
+    """Return what there is to say of decisions made while the store could not be read."""
+    count = summary["parity"]["degraded"]
+    return f"; {count:,} more were made without the store, and say so" if count else ""
 
 
 def _interval(low: float | None, high: float | None) -> str:

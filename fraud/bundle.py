@@ -2,22 +2,23 @@
 
 Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered feature names), ``calibration.json``,
 ``policy.json``, ``plan.json`` (how the online store is read), ``checks.json`` (rows with the margins they must give),
-``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). The
-bundle's version is the digest of its manifest, so the same data and seed give the same version, and one flipped byte is
-refused.
+``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). Beside
+them there may be a ``fallback-<tier>.json`` for each tier below the full one (:mod:`fraud.fallback`). The bundle's
+version is the digest of its manifest, so the same data and seed give the same version, and one flipped byte is refused.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from fraud.calibration import Calibration
 from fraud.errors import CorruptBundle, InvalidPolicy
+from fraud.fallback import FALLBACK_FILES, Check, TierModel, open_fallback, record, reproduce
 from fraud.policy import Policy
+from fraud.tiers import Tier
 from fraud.trees import Forest, parse_forest, predict_margin
 from fraud.velocity import FloatArray
 
@@ -37,14 +38,6 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 @dataclass(frozen=True)
-class Check:
-    """A recorded row, in contract order with null for missing, and the margin the model gave it."""
-
-    row: tuple[float | None, ...]
-    margin: float
-
-
-@dataclass(frozen=True)
 class ModelBundle:
     """A verified bundle.
 
@@ -60,6 +53,9 @@ class ModelBundle:
         The read plan as JSON-like data; :mod:`stores.plan` knows its shape.
     provenance
         Where it came from: digests, seed, window.
+    fallbacks
+        The models of the tiers below the full one; empty for a bundle without any, which then scores with missing
+        values.
     """
 
     version: str
@@ -69,13 +65,14 @@ class ModelBundle:
     policy: Policy
     plan: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    fallbacks: Mapping[Tier, TierModel] = field(default_factory=dict)
 
     def score(self, row: FloatArray) -> float:
         """Return the calibrated probability of fraud of one row in contract order; NaN is missing."""
         return self.calibration.score(predict_margin(self.forest, row))
 
 
-def pack_bundle(
+def pack_bundle(  # noqa: PLR0913  # one for each file of a bundle
     *,
     model_json: bytes,
     features: Sequence[str],
@@ -85,6 +82,7 @@ def pack_bundle(
     check_rows: FloatArray,
     margins: Sequence[float],
     provenance: Mapping[str, Any],
+    fallbacks: Mapping[Tier, bytes] | None = None,
 ) -> dict[str, bytes]:
     """Return the files of a bundle.
 
@@ -94,20 +92,21 @@ def pack_bundle(
         Rows, shape ``(n, features)``, NaN for missing, and the margin XGBoost itself gave each.
     provenance
         Plain data without a clock reading, or equal training runs would differ in version.
+    fallbacks
+        Per tier what :func:`fraud.fallback.pack_fallback` gives.
     """
-    checks = [
-        Check(tuple(None if np.isnan(value) else float(value) for value in row), float(margin))
-        for row, margin in zip(check_rows, margins, strict=True)
-    ]
     files = {
         "calibration.json": _encoder.encode(calibration),
-        "checks.json": _encoder.encode(checks),
+        "checks.json": _encoder.encode(record(check_rows, margins)),
         "contract.json": _encoder.encode({"features": list(features)}),
         "model.json": model_json,
         "plan.json": _encoder.encode(plan),
         "policy.json": _encoder.encode(policy),
         "provenance.json": _encoder.encode(provenance),
     }
+    for name, tier in FALLBACK_FILES.items():
+        if fallbacks is not None and tier in fallbacks:
+            files[name] = fallbacks[tier]
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return {**files, MANIFEST: _encoder.encode({"format": FORMAT, "sha256": digests})}
 
@@ -120,14 +119,7 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
     CorruptBundle
         A file is missing, altered or malformed, or the runtime does not reproduce a recorded margin bit for bit.
     """
-    manifest = _manifest(files)
-    for name in FILES:
-        if name not in files:
-            raise CorruptBundle(f"{name} is missing from the bundle")
-        found = hashlib.sha256(files[name]).hexdigest()
-        if found != manifest.get(name):
-            stated = str(manifest.get(name, "nothing"))[:16]
-            raise CorruptBundle(f"{name} has digest {found[:16]}, the manifest says {stated}")
+    _check_digests(files, _manifest(files))
     try:
         contract = msgspec.json.decode(files["contract.json"], type=dict[str, tuple[str, ...]])
         bundle = ModelBundle(
@@ -138,12 +130,25 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
             policy=msgspec.json.decode(files["policy.json"], type=Policy),
             plan=msgspec.json.decode(files["plan.json"], type=dict[str, Any]),
             provenance=msgspec.json.decode(files["provenance.json"], type=dict[str, Any]),
+            fallbacks={
+                tier: open_fallback(tier, files[name]) for name, tier in FALLBACK_FILES.items() if name in files
+            },
         )
         checks = msgspec.json.decode(files["checks.json"], type=list[Check])
     except (KeyError, InvalidPolicy, msgspec.DecodeError) as error:
         raise CorruptBundle(f"bundle is malformed: {error}") from None
-    _reproduce(bundle, checks)
+    reproduce(bundle.forest, bundle.features, checks)
     return bundle
+
+
+def _check_digests(files: Mapping[str, bytes], manifest: Mapping[str, str]) -> None:
+    for name in (*FILES, *(name for name in FALLBACK_FILES if name in files or name in manifest)):
+        if name not in files:
+            raise CorruptBundle(f"{name} is missing from the bundle")
+        found = hashlib.sha256(files[name]).hexdigest()
+        if found != manifest.get(name):
+            stated = str(manifest.get(name, "nothing"))[:16]
+            raise CorruptBundle(f"{name} has digest {found[:16]}, the manifest says {stated}")
 
 
 def _manifest(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -157,16 +162,3 @@ def _manifest(files: Mapping[str, bytes]) -> dict[str, str]:
     if manifest.get("format") != FORMAT:
         raise CorruptBundle(f"bundle format {manifest.get('format')!r} is not {FORMAT}")
     return digests
-
-
-def _reproduce(bundle: ModelBundle, checks: list[Check]) -> None:
-    if not checks:
-        raise CorruptBundle("bundle records no rows to verify the runtime with")
-    if bundle.forest.width != len(bundle.features):
-        raise CorruptBundle(f"model takes {bundle.forest.width} inputs, the contract names {len(bundle.features)}")
-    for index, check in enumerate(checks):
-        if len(check.row) != len(bundle.features):
-            raise CorruptBundle(f"recorded row {index} has {len(check.row)} values, not {len(bundle.features)}")
-        found = predict_margin(bundle.forest, np.array([np.nan if v is None else v for v in check.row], np.float64))
-        if found != check.margin:
-            raise CorruptBundle(f"recorded row {index} gives margin {found!r}, not {check.margin!r}")

@@ -40,9 +40,18 @@ class Settings:
     project
         Feast project; part of every online key.
     online_store
-        ``redis`` or ``dynamodb``: where the stream keeps states.
-    redis_host, redis_port, redis_password
-        The online store, when it is Redis.
+        ``redis`` or ``dynamodb``: where the stream keeps states and the scorer reads them.
+    redis_host, redis_port
+        The online store, when it is Redis; of a cluster any node, or its configuration endpoint.
+    redis_cluster
+        Whether keys are spread over nodes by slot.
+    redis_tls, redis_ca_file
+        Whether to speak TLS, with certificate and host name verified; the authority's certificate, empty for the
+        system's own authorities.
+    redis_username, redis_password
+        Who we are; empty for the default user, and for no password.
+    redis_password_file, redis_password_secret
+        Where the password is kept instead: a file, or a secret of AWS Secrets Manager (ARN or name).
     region, aws_endpoint
         AWS region; another endpoint than Amazon's, for an emulator on loopback.
     stream, bucket
@@ -51,12 +60,22 @@ class Settings:
         Where the scorer listens.
     model_dir
         Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
-    decision_log
-        Directory of the decision log; empty for none.
+    shadow_dir
+        Where a challenger's bundle lies that scores along and decides nothing; empty for none ever.
+    bundle_key_file
+        Key that every bundle must be signed with; empty to check digests only.
+    decision_log, decision_log_mb
+        Directory of the decision log, empty for none; most of it kept there, in MB, the oldest files go first.
+    decision_stream
+        Firehose delivery stream that takes every decision; empty for none.
     store_timeout_ms
         Longest wait for the online store in one request.
     stale_after_s
         Age at which a batch profile is reported stale.
+    velocity_stale_after_s
+        How long a scored payment may take to appear in its merchant's state before velocity is not trusted any more.
+    lists
+        File or folder of allow and block lists; empty for none.
     write_through
         1: the scorer applies each transaction to the states it has just read, ahead of the stream. Needs a store
         credential that may write; 0 stays read-only.
@@ -70,7 +89,13 @@ class Settings:
     online_store: str = "redis"
     redis_host: str = "127.0.0.1"
     redis_port: int = _bounded(6379, 1, 65535)
+    redis_cluster: bool = False
+    redis_tls: bool = False
+    redis_ca_file: str = ""
+    redis_username: str = ""
     redis_password: Secret = field(default_factory=Secret)
+    redis_password_file: str = ""
+    redis_password_secret: str = ""
     region: str = "eu-west-1"
     aws_endpoint: str = ""
     stream: str = "transactions"
@@ -78,9 +103,15 @@ class Settings:
     bind_host: str = "127.0.0.1"
     bind_port: int = _bounded(8080, 1, 65535)
     model_dir: str = "/opt/ml/model"
+    bundle_key_file: str = ""
+    shadow_dir: str = ""
     decision_log: str = ""
+    decision_log_mb: int = _bounded(10_240, 128, 10_485_760)
+    decision_stream: str = ""
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)
+    velocity_stale_after_s: int = _bounded(3600, 1, 31_536_000)
+    lists: str = ""
     write_through: int = _bounded(0, 0, 1)
     metrics: str = "prometheus"
 
@@ -108,22 +139,44 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         item = known[name]
         if "low" in item.metadata:
             values[item.name] = _whole(name, text, item.metadata["low"], item.metadata["high"])
+        elif item.type is bool:
+            values[item.name] = _truth(name, text)
         else:
-            values[item.name] = Secret(text) if item.name == "redis_password" else text
+            values[item.name] = Secret(text) if item.type is Secret else text
     settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
     if settings.environment not in ("local", "aws"):
         raise InvalidSetting(f"{PREFIX}ENVIRONMENT={settings.environment!r} is neither 'local' nor 'aws'")
     if settings.online_store not in ("redis", "dynamodb"):
         raise InvalidSetting(f"{PREFIX}ONLINE_STORE={settings.online_store!r} is neither 'redis' nor 'dynamodb'")
+    if settings.write_through and settings.online_store != "redis":
+        raise InvalidSetting(f"{PREFIX}WRITE_THROUGH=1 needs Redis; on DynamoDB states are left to the stream")
     if settings.metrics not in ("prometheus", "emf", "both"):
         raise InvalidSetting(f"{PREFIX}METRICS={settings.metrics!r} is none of 'prometheus', 'emf', 'both'")
     code = settings.currency
     if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
         raise InvalidSetting(f"{PREFIX}CURRENCY={code!r} is no ISO 4217 code such as 'EUR'")
-    return settings
+    places = (bool(settings.redis_password.value), settings.redis_password_file, settings.redis_password_secret)
+    if sum(map(bool, places)) > 1:
+        names = " and ".join(f"{PREFIX}REDIS_PASSWORD{end}" for end in ("", "_FILE", "_SECRET"))
+        raise InvalidSetting(f"of {names} only one may be set")
+    if settings.redis_username and not any(places):
+        raise InvalidSetting(f"{PREFIX}REDIS_USERNAME={settings.redis_username!r} needs a password")
+    if settings.redis_ca_file and not settings.redis_tls:
+        raise InvalidSetting(f"{PREFIX}REDIS_CA_FILE={settings.redis_ca_file!r} needs {PREFIX}REDIS_TLS=true")
 
 
 _NOT_SETTINGS: Final = frozenset({PREFIX + "DATA"})  # where the tests look for public data sets
+
+
+def _truth(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidSetting(f"{name}={text!r} is neither 'true' nor 'false'")
+    return text == "true"
 
 
 def _whole(name: str, text: str, low: float, high: float) -> int:

@@ -45,7 +45,9 @@ MONTH = len(WINDOWS) - 1
 """The window whose mean says what is usual at a merchant."""
 
 _COLUMNS = len(TILE_STATISTICS)
-_TOTALS = 6  # count, sum, declined, small, report, large
+TOTALS = 6
+"""Running totals of a window: count, sum, declined, small, report, large."""
+
 Tiles = npt.NDArray[np.void]
 IntArray = npt.NDArray[np.int64]
 
@@ -159,7 +161,8 @@ def apply_pending(
 
 
 @kernel
-def _close_window(table: FloatArray, window: int, whole: IntArray) -> None:
+def close_window(table: FloatArray, window: int, whole: IntArray) -> None:
+    """Fill one window's columns of ``table`` from its totals."""
     count, total, declined, small, report = whole[0], whole[1], whole[2], whole[3], whole[4]
     large = whole[5]
     first = window * _COLUMNS
@@ -202,7 +205,7 @@ def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, tab
     """Fill ``table``, shape ``(TILE_TABLE,)``, from a state: flat ``tiles``, ``counts`` of them per resolution."""
     large = _pending_large(pending, tiles, counts)
     start = 0
-    whole = np.empty(_TOTALS, np.int64)
+    whole = np.empty(TOTALS, np.int64)
     for window in range(len(TILES)):
         oldest = (as_of - LENGTHS[window]) // TILES[window]
         newest = (as_of - 1) // TILES[window]
@@ -229,7 +232,7 @@ def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, tab
                     whole[2] += item["flags"] & DECLINED
                     whole[3] += item["amount"] <= SMALL_AMOUNT_MINOR
                     whole[5] += large[index]
-        _close_window(table, window, whole)
+        close_window(table, window, whole)
 
 
 @kernel
@@ -242,13 +245,13 @@ def read_prefixes(
     row.
     """
     high = start + np.searchsorted(times[start:stop], as_of)
-    whole = np.empty(_TOTALS, np.int64)
+    whole = np.empty(TOTALS, np.int64)
     for window in range(len(TILES)):
         floor = ((as_of - LENGTHS[window]) // TILES[window]) * TILES[window]
         low = start + np.searchsorted(times[start:high], floor)
-        for column in range(_TOTALS):
+        for column in range(TOTALS):
             whole[column] = prefixes[high, column] - prefixes[low, column]
-        _close_window(table, window, whole)
+        close_window(table, window, whole)
 
 
 @kernel

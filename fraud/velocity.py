@@ -7,6 +7,7 @@ themselves, and sees only what lies strictly before it. A repeat changes nothing
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -269,12 +270,24 @@ def newest_time_ms(entity: Entity, state: bytes) -> int:
 
 def state_from_history(entity: Entity, changes: Changes) -> tuple[bytes, int]:
     """Return the state that one entity's whole sorted history leaves behind, and how many changes it took."""
-    if KINDS[entity] == "ring" and len(changes):
-        horizon = changes["time"] >= changes["time"][-1] - ring.HORIZON_MS
-        recent = changes[horizon][-RING_KEEP:]
-        state, _ = update(entity, b"", recent)
-        return state, len(changes)
+    if KINDS[entity] == "ring":
+        return (pack_ring(_kept(changes)) if len(changes) else b""), len(changes)
     return update(entity, b"", changes)
+
+
+def states_from_history(entity: Entity, changes: Changes, starts: npt.NDArray[np.int64]) -> list[tuple[bytes, int]]:
+    """Return :func:`state_from_history` of many entities, whose changes are ``changes[starts[i]:starts[i + 1]]``."""
+    bounds = list(pairwise(starts.tolist()))
+    if KINDS[entity] == "ring":
+        return [state_from_history(entity, changes[first:last]) for first, last in bounds]
+    done = update_tiles([b""] * len(bounds), changes, starts)
+    return [(state, int(done.took[first:last].sum())) for state, (first, last) in zip(done.states, bounds, strict=True)]
+
+
+def _kept(changes: Changes) -> Changes:
+    """Return what a ring keeps of a sorted history."""
+    first = np.searchsorted(changes["time"], changes["time"][-1] - ring.HORIZON_MS)
+    return changes[max(int(first), len(changes) - RING_KEEP) :]
 
 
 def feature_names(entities: Iterable[Entity] = ENTITIES) -> Sequence[str]:

@@ -167,13 +167,14 @@ def release(
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Delete an endpoint that failed and serves nothing.")
     ] = False,
+    shadow: Annotated[str, typer.Option(help="ARN of a package that scores along and decides nothing.")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end of the rollout.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Roll an approved model package out, canary first; the same package again changes nothing."""
     environment = read_environment(name)
     wired = _wired(environment, url)
-    rollout = wired.deployer.deploy(package, recreate=recreate)
+    rollout = wired.deployer.deploy(package, recreate=recreate, shadow_arn=shadow)
     _end(wired, environment, rollout, wait=wait, as_json=as_json)
     if wait:
         wired.deployer.mark(package, "deployed")

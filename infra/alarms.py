@@ -14,7 +14,7 @@ NAMESPACE: Final = "Tollgate"
 """Of the scorer's embedded metrics."""
 
 LOGGED: Final = "Tollgate-${Environment}"
-"""Of the metrics made from log events."""
+"""Of the metrics made from log events, and of the breaker of rollouts."""
 
 SCORER: Final = {"Service": "scorer"}
 """Dimension of the scorer's embedded metrics over all model versions."""
@@ -95,6 +95,9 @@ SCORER_EVENTS: Final = (
     LoggedMetric("StoreLost", "store_lost"),
     LoggedMetric("RequestsFailed", "request_failed"),
     LoggedMetric("DecisionsLost", "decisions_lost", "count"),
+    LoggedMetric("DeclineCapsOpened", "decline_cap_opened"),
+    LoggedMetric("VelocityFoundStale", "velocity_found_stale"),
+    LoggedMetric("ListsRefused", "lists_refused"),
 )
 STREAM_EVENTS: Final = (
     LoggedMetric("DeadLetters", "batch_applied", "dead_lettered"),
@@ -134,6 +137,18 @@ ALARMS: Final = (
         "RequestsFailed",
         "Sum",
         0,
+        guards_rollouts=True,
+    ),
+    Alarm(
+        "scorer-shifted",
+        "serving",
+        "The breaker stopped a canary: it decided otherwise than the fleet beside it.",
+        LOGGED,
+        "CanaryShift",
+        "Maximum",
+        0,
+        periods=1,
+        datapoints=1,
         guards_rollouts=True,
     ),
     Alarm(
@@ -221,6 +236,40 @@ ALARMS: Final = (
         "Decisions are missing from the decision log.",
         LOGGED,
         "DecisionsLost",
+        "Sum",
+        0,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "declines-capped",
+        "serving",
+        "A scorer would decline far more than ever before; its declines have become reviews.",
+        NAMESPACE,
+        "DeclineCapsOpened",
+        "Sum",
+        0,
+        periods=1,
+        datapoints=1,
+        guards_rollouts=True,
+    ),
+    Alarm(
+        "velocity-stale",
+        "serving",
+        "Payments scored long ago are still missing from the states that are read; velocity is left out.",
+        NAMESPACE,
+        "VelocityFoundStale",
+        "Sum",
+        0,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "lists-refused",
+        "serving",
+        "A changed file of allow and block lists cannot be read; the lists of before are in force.",
+        NAMESPACE,
+        "ListsRefused",
         "Sum",
         0,
         periods=1,

@@ -1,4 +1,4 @@
-"""The transaction log as a table: Athena over the bucket's own Parquet, for questions and for whole-history backfills.
+"""The lake's tables for Athena, and who may ask them: the log is declared here, decisions are by serving.
 
 Nothing is copied and nothing has to be told of new days: partitions follow from their names. Training sets are made by
 our offline store, which joins as of a time; SQL does not, and nobody should train on what it returns unguarded.
@@ -30,6 +30,7 @@ COLUMNS: Final = (
 """Columns of the log as Athena calls their types, in order."""
 
 DATABASE: Final = "tollgate_${Environment}"
+READ: Final = ("transactions/", "decisions/table/")
 RESULTS: Final = "queries/"
 MOST_SCANNED: Final = 1_000_000_000_000
 """Bytes after which a query is stopped: some five dollars."""
@@ -77,10 +78,11 @@ def add_analysis(blueprint: Blueprint, key: Any, lake: Any) -> None:
     policy = iam.ManagedPolicy(
         "AnalystsPolicy",
         ManagedPolicyName=name("analysts"),
-        Description="Lets somebody ask the transaction log questions, and read nothing else.",
+        Description="Lets somebody ask the log and the decisions questions, and read nothing else.",
         PolicyDocument=document(*_permissions(key)),
     )
     blueprint.add(policy)
+    blueprint.give("database", Ref(database))
     blueprint.give("questions", Ref(workgroup))
     blueprint.give("analysts-policy-arn", Ref(policy))
 
@@ -112,7 +114,7 @@ def _log(lake: Any) -> Any:
 
 def _permissions(key: Any) -> list[dict[str, Any]]:
     bucket = "arn:${AWS::Partition}:s3:::${Lake}"
-    prefixes = {"StringLike": {"s3:prefix": ["transactions/*", f"{RESULTS}*"]}}
+    prefixes = {"StringLike": {"s3:prefix": [*(f"{prefix}*" for prefix in READ), f"{RESULTS}*"]}}
     ask = [
         "athena:GetQueryExecution",
         "athena:GetQueryResults",
@@ -125,7 +127,7 @@ def _permissions(key: Any) -> list[dict[str, Any]]:
     return [
         allow("Ask", ask, [arn("athena", "workgroup/tollgate-${Environment}-questions")]),
         allow("Catalogue", look, tables),
-        allow("Log", ["s3:GetObject"], [Sub(f"{bucket}/transactions/*")]),
+        allow("Tables", ["s3:GetObject"], [Sub(f"{bucket}/{prefix}*") for prefix in READ]),
         allow("Results", ["s3:GetObject", "s3:PutObject"], [Sub(f"{bucket}/{RESULTS}*")]),
         allow("Bucket", ["s3:ListBucket"], [Sub(bucket)], prefixes),
         allow("BucketPlace", ["s3:GetBucketLocation"], [Sub(bucket)]),

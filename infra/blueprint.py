@@ -130,7 +130,9 @@ class Blueprint:
             "Principal": {"Service": f"{service}.amazonaws.com"},
             "Action": "sts:AssumeRole",
         }
-        if service != "lambda":  # Lambda assumes a function's role without naming the account
+        if service == "firehose":  # names the account in its own way
+            trust["Condition"] = {"StringEquals": {"sts:ExternalId": Ref("AWS::AccountId")}}
+        elif service != "lambda":  # Lambda assumes a function's role without naming the account
             trust["Condition"] = {"StringEquals": {"aws:SourceAccount": Ref("AWS::AccountId")}}
         policy = iam.Policy(PolicyName=suffix, PolicyDocument=document(*statements))
         role = iam.Role(

@@ -1,7 +1,7 @@
 """Data: buckets, stream, online store, images. Outlives every deployment and is deleted by no command of ours.
 
-The online store is Valkey (one shard with a copy in each zone: the guarded writes are scripts over pipelines, which a
-cluster of shards refuses) or DynamoDB, with tables named as Feast names them.
+The online store is Valkey (one shard with a copy in each zone; our code also speaks to a
+cluster of shards, which is not declared here) or DynamoDB, with tables named as Feast names them.
 """
 
 from typing import Any, Final

@@ -96,7 +96,7 @@ class Deployer:
         """Return what the endpoint is doing."""
         return look(self._sagemaker, self._endpoint)
 
-    def deploy(self, package_arn: str, *, recreate: bool = False) -> Rollout:
+    def deploy(self, package_arn: str, *, recreate: bool = False, shadow_arn: str = "") -> Rollout:
         """Start serving a package; :meth:`settle` waits for the end.
 
         Parameters
@@ -105,6 +105,8 @@ class Deployer:
             Of an approved package.
         recreate
             Whether an endpoint that failed and serves nothing may be deleted and made anew.
+        shadow_arn
+            Of a package that scores along and decides nothing; it needs no approval.
 
         Raises
         ------
@@ -117,7 +119,8 @@ class Deployer:
         EndpointStuck
             The endpoint failed; a person decides.
         """
-        wanted = release(self._endpoint, self.package(package_arn), self._place, self._hosting)
+        shadow = self._described(shadow_arn) if shadow_arn else None
+        wanted = release(self._endpoint, self.package(package_arn), self._place, self._hosting, shadow=shadow)
         now = self.served()
         if wanted.config in (now.config, now.coming) and now.status in (*MOVING, "InService"):
             if now.status != "InService":
@@ -192,10 +195,13 @@ class Deployer:
         MissingPrerequisite
             It does not exist, is not approved, or has no model.
         """
+        return self._described(arn, approved=True)
+
+    def _described(self, arn: str, *, approved: bool = False) -> Package:
         answer = _ask(self._sagemaker.describe_model_package, ModelPackageName=arn)
         if answer is None:
             raise MissingPrerequisite(f"there is no model package {arn}")
-        if answer.get("ModelApprovalStatus") != "Approved":
+        if approved and answer.get("ModelApprovalStatus") != "Approved":
             raise MissingPrerequisite(f"{arn} is {answer.get('ModelApprovalStatus')}, not Approved")
         container = answer["InferenceSpecification"]["Containers"][0]
         if not container.get("ModelDataUrl"):

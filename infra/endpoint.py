@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fraud.settings import PREFIX, Secret
+from fraud.settings import PREFIX
 from infra.alarms import VARIANT
 from infra.environment import Hosting
 
@@ -19,6 +19,10 @@ STARTUP_S: Final = 300
 
 TERMINATION_WAIT_S: Final = 600
 """How long the old fleet stays after the new one has all traffic."""
+
+SHADOW: Final = "shadow"
+SHADOW_ROOT: Final = "/opt/ml/additional-model-data-sources"
+"""Where SageMaker unpacks what a model has besides its own archive, by channel."""
 
 PACKAGE_TAG: Final = "tollgate:package"
 FROM_TAG: Final = "tollgate:rolled-from"
@@ -44,8 +48,10 @@ class Place:
         The environment's bucket.
     region, currency
         For the container's settings.
-    store_kind, store_host, store_password
-        The online store.
+    store_kind, store_host, store_secret
+        The online store; the ARN of its password, which the container reads with its own role at its start.
+    decisions
+        Delivery stream that takes every decision.
     """
 
     role: str
@@ -57,21 +63,32 @@ class Place:
     currency: str
     store_kind: str
     store_host: str
-    store_password: Secret
+    store_secret: str
+    decisions: str
 
     def settings(self) -> dict[str, str]:
         """Return the container's settings."""
         return {
+            **store_settings(self.store_kind, self.store_host, self.store_secret),
             PREFIX + "ENVIRONMENT": "aws",
             PREFIX + "CURRENCY": self.currency,
             PREFIX + "REGION": self.region,
             PREFIX + "BUCKET": self.bucket,
-            PREFIX + "METRICS": "emf",
+            PREFIX + "DECISION_STREAM": self.decisions,
             PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
-            PREFIX + "ONLINE_STORE": self.store_kind,
-            PREFIX + "REDIS_HOST": self.store_host,
-            PREFIX + "REDIS_PASSWORD": self.store_password.value,
+            PREFIX + "METRICS": "emf",
         }
+
+
+def store_settings(kind: str, host: str, secret: str) -> dict[str, str]:
+    """Return the settings of whoever speaks with the online store; see :func:`infra.stream.online_store`."""
+    on_redis = kind == "redis"
+    return {
+        PREFIX + "ONLINE_STORE": kind,
+        PREFIX + "REDIS_HOST": host,
+        PREFIX + "REDIS_TLS": "true" if on_redis else "false",
+        PREFIX + "REDIS_PASSWORD_SECRET": secret if on_redis else "",
+    }
 
 
 @dataclass(frozen=True)
@@ -98,14 +115,21 @@ class Release:
         return str(self.endpoint_config["EndpointConfigName"])
 
 
-def release(endpoint: str, package: Package, place: Place, hosting: Hosting) -> Release:
-    """Return what has to exist before ``package`` can be served."""
+def release(
+    endpoint: str, package: Package, place: Place, hosting: Hosting, *, shadow: Package | None = None
+) -> Release:
+    """Return what has to exist before ``package`` can be served, with ``shadow`` scoring along."""
+    container: dict[str, Any] = {
+        "Image": package.image,
+        "ModelDataUrl": package.model,
+        "Environment": place.settings(),
+    }
+    if shadow is not None:
+        container["Environment"] |= {PREFIX + "SHADOW_DIR": f"{SHADOW_ROOT}/{SHADOW}"}
+        source = {"S3Uri": shadow.model, "S3DataType": "S3Object", "CompressionType": "Gzip"}
+        container["AdditionalModelDataSources"] = [{"ChannelName": SHADOW, "S3DataSource": source}]
     model: dict[str, Any] = {
-        "PrimaryContainer": {
-            "Image": package.image,
-            "ModelDataUrl": package.model,
-            "Environment": place.settings(),
-        },
+        "PrimaryContainer": container,
         "ExecutionRoleArn": place.role,
         "VpcConfig": {"SecurityGroupIds": list(place.groups), "Subnets": list(place.subnets)},
         "EnableNetworkIsolation": False,

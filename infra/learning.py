@@ -21,9 +21,9 @@ from infra.blueprint import (
     vpc_access,
 )
 from infra.data import tables
-from infra.rollouts import GROUP, REGISTRY, add_deployer, pass_role
+from infra.rollouts import GROUP, add_deployer, pass_role
 from infra.serving import image_pull
-from infra.stream import STORE_ACTIONS, online_store
+from infra.stream import STORE_ACTIONS, online_store, store_password
 from infra.watching import add_alarms
 
 TIMEZONE: Final = "Europe/Berlin"
@@ -34,6 +34,10 @@ NIGHTLY_COMMAND: Final = "/app/nightly"
 NIGHTLY_LIMIT_S: Final = 4 * 3600
 
 _JOB: Final = "tollgate-${Environment}"
+_REGISTERING: Final = [
+    f"sagemaker:{action}"
+    for action in ("CreateModelPackage", "DescribeModelPackage", "ListModelPackages", "UpdateModelPackage")
+]
 
 
 def build() -> Template:
@@ -43,7 +47,7 @@ def build() -> Template:
     group = sagemaker.ModelPackageGroup(
         "Registry",
         ModelPackageGroupName=name(GROUP),
-        ModelPackageGroupDescription="Every model that a gate let through.",
+        ModelPackageGroupDescription="Every challenger, with its gate's verdict; the newest approved one is champion.",
         DeletionPolicy="RetainExceptOnCreate",
         UpdateReplacePolicy="Retain",
     )
@@ -75,7 +79,9 @@ def _job_permissions(blueprint: Blueprint, key: Any) -> list[dict[str, Any]]:
         allow("Bucket", ["s3:ListBucket"], [bucket]),
         key_use(key, write=True),
         allow("OnlineStore", STORE_ACTIONS, tables()),
-        allow("Champion", ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"], [group, packages]),
+        store_password(blueprint),
+        allow("Registry", _REGISTERING, [group, packages]),
+        allow("Lock", ["s3:DeleteObject"], [Sub("${Bucket}/models/*/lock", Bucket=bucket)]),
         *image_pull(blueprint.take("data", "job-images-arn")),
         allow(
             "Log",
@@ -94,7 +100,6 @@ def _job_permissions(blueprint: Blueprint, key: Any) -> list[dict[str, Any]]:
 
 def _pipeline_permissions(job_role: Any) -> list[dict[str, Any]]:
     jobs = [arn("sagemaker", f"{kind}/pipelines-*") for kind in ("processing-job", "training-job")]
-    registry = [arn("sagemaker", f"{kind}/tollgate-${{Environment}}-scorer*") for kind in REGISTRY]
     start = ["sagemaker:AddTags", "sagemaker:CreateProcessingJob", "sagemaker:CreateTrainingJob"]
     watch = [
         "sagemaker:DescribeProcessingJob",
@@ -102,18 +107,8 @@ def _pipeline_permissions(job_role: Any) -> list[dict[str, Any]]:
         "sagemaker:StopProcessingJob",
         "sagemaker:StopTrainingJob",
     ]
-    register = [
-        "sagemaker:AddTags",
-        "sagemaker:CreateModelPackage",
-        "sagemaker:DescribeModelPackage",
-        "sagemaker:DescribeModelPackageGroup",
-        "sagemaker:ListModelPackages",
-    ]
-    champion = Sub("arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:tollgate-${Environment}-*")
     return [
         allow("Jobs", [*start, *watch], jobs),
-        allow("Register", register, registry),
-        allow("Functions", ["lambda:InvokeFunction"], [champion]),
         pass_role(GetAtt(job_role, "Arn"), "sagemaker"),
     ]
 
@@ -149,9 +144,14 @@ def _schedules(blueprint: Blueprint, key: Any, job_role: Any) -> None:
     blueprint.add(scheduler.ScheduleGroup("Schedules", Name=name("schedules")))
     retry = scheduler.RetryPolicy(MaximumEventAgeInSeconds=3600, MaximumRetryAttempts=5)
     common = {"RoleArn": GetAtt(role, "Arn"), "RetryPolicy": retry}
-    weekly = scheduler.Target(Arn=pipeline, **common)
+    values = _job_values(blueprint, key, job_role)
+    start = Sub("arn:${AWS::Partition}:scheduler:::aws-sdk:sagemaker:startPipelineExecution")
+    text = json.dumps(weekly_start(), sort_keys=True)
+    asked = Sub(text, **{key: value for key, value in values.items() if f"${{{key}}}" in text})
+    weekly = scheduler.Target(Arn=start, Input=asked, **common)
     _schedule(blueprint, "WeeklySchedule", "weekly", WEEKLY, weekly, key, Condition="HasPipeline")
-    request = Sub(json.dumps(_nightly_job(), sort_keys=True), **_nightly_values(blueprint, key, job_role))
+    text = json.dumps(_nightly_job(), sort_keys=True)
+    request = Sub(text, **{key: value for key, value in values.items() if f"${{{key}}}" in text})
     create = Sub("arn:${AWS::Partition}:scheduler:::aws-sdk:sagemaker:createProcessingJob")
     _schedule(
         blueprint,
@@ -181,6 +181,33 @@ def _schedule(
     )
 
 
+def weekly_start() -> dict[str, Any]:
+    """Return StartPipelineExecution's request.
+
+    The token is made of the time for which the start was scheduled: a retried or doubled delivery carries the same one
+    and AWS answers with the execution that it has started already. That time, not a clock, is the iteration's day.
+    """
+    given = {
+        "AsOf": "<aws.scheduler.scheduled-time>",
+        "Bucket": "${Bucket}",
+        "DataKey": "${Key}",
+        "InferenceImage": "${Inference}",
+        "JobImage": "${Image}",
+        "JobRole": "${Role}",
+        "Region": "${AWS::Region}",
+        "Registry": f"sagemaker:{_JOB}-{GROUP}",
+        "SecurityGroup": "${Group}",
+        "SubnetA": "${A}",
+        "SubnetB": "${B}",
+        "SubnetC": "${C}",
+    }
+    return {
+        "PipelineName": f"{_JOB}-weekly",
+        "ClientRequestToken": f"{_JOB}-weekly-<aws.scheduler.scheduled-time>",
+        "PipelineParameters": [{"Name": name_, "Value": value} for name_, value in given.items()],
+    }
+
+
 def _nightly_job() -> dict[str, Any]:
     """Return CreateProcessingJob's request; the schedule's execution id makes a doubled start fail by name."""
     cluster = {"InstanceCount": 1, "InstanceType": NIGHTLY_INSTANCE, "VolumeSizeInGB": 50, "VolumeKmsKeyId": "${Key}"}
@@ -190,7 +217,8 @@ def _nightly_job() -> dict[str, Any]:
         PREFIX + "BUCKET": "${Bucket}",
         PREFIX + "ONLINE_STORE": "${StoreKind}",
         PREFIX + "REDIS_HOST": "${StoreHost}",
-        PREFIX + "REDIS_PASSWORD": "${StorePassword}",
+        PREFIX + "REDIS_TLS": "${StoreTls}",
+        PREFIX + "REDIS_PASSWORD_SECRET": "${StoreSecret}",
         "FRAUD_LAKE": "s3://${Bucket}",
         "FRAUD_REGISTRY": "${Registry}",
     }
@@ -210,7 +238,7 @@ def _nightly_job() -> dict[str, Any]:
     }
 
 
-def _nightly_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, Any]:
+def _job_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, Any]:
     image = blueprint.parameter("JobImage", "Image by digest.", AllowedPattern=DIGEST)
     registry = blueprint.parameter(
         "FeastRegistry",
@@ -224,13 +252,15 @@ def _nightly_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, 
         "Bucket": blueprint.take("data", "bucket"),
         "StoreKind": store[PREFIX + "ONLINE_STORE"],
         "StoreHost": store[PREFIX + "REDIS_HOST"],
-        "StorePassword": store[PREFIX + "REDIS_PASSWORD"],
+        "StoreTls": store[PREFIX + "REDIS_TLS"],
+        "StoreSecret": store[PREFIX + "REDIS_PASSWORD_SECRET"],
         "Registry": registry,
         "Group": blueprint.take("network", "jobs-group", "AWS::EC2::SecurityGroup::Id"),
         "A": a,
         "B": b,
         "C": c,
         "Image": image,
+        "Inference": blueprint.parameter("InferenceImage", "Image by digest.", AllowedPattern=DIGEST),
         "Role": GetAtt(job_role, "Arn"),
     }
 

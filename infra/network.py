@@ -10,7 +10,16 @@ from troposphere import Equals, GetAtt, GetAZs, Not, Ref, Select, Sub, Template,
 from infra.blueprint import Blueprint, allow, arn, document, name
 
 ZONES: Final = ("a", "b", "c")
-INTERFACES: Final = ("kinesis-streams", "kms", "logs", "monitoring", "sagemaker.runtime", "secretsmanager", "sts")
+INTERFACES: Final = (
+    "kinesis-firehose",
+    "kinesis-streams",
+    "kms",
+    "logs",
+    "monitoring",
+    "sagemaker.runtime",
+    "secretsmanager",
+    "sts",
+)
 """Services that containers, functions and jobs in the subnets speak with, besides S3 and DynamoDB."""
 
 CACHE_PORT: Final = 6379

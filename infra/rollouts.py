@@ -156,7 +156,6 @@ def _deployer_permissions(blueprint: Blueprint, key: Any, group: Any, queue: Any
         allow("ScalingReads", SCALING_READS, ["*"]),
         allow("ScalingRole", ["iam:CreateServiceLinkedRole"], [linked]),
         allow("Names", ["ssm:GetParameter", "ssm:GetParameters"], [arn("ssm", "parameter/tollgate/${Environment}/*")]),
-        allow("StorePassword", ["secretsmanager:GetSecretValue"], [blueprint.take("data", "store-password-arn")]),
         key_use(key, write=True),
         allow("Letters", ["sqs:SendMessage"], [GetAtt(queue, "Arn")]),
         allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [GetAtt(group, "Arn")]),

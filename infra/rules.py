@@ -58,6 +58,11 @@ ENCRYPTED: Final[Mapping[str, tuple[tuple[str, Any], ...]]] = {
         ("KmsKeyId", None),
         ("AuthToken", None),
     ),
+    "AWS::KinesisFirehose::DeliveryStream": (
+        ("DeliveryStreamEncryptionConfigurationInput.KeyType", "CUSTOMER_MANAGED_CMK"),
+        ("DeliveryStreamEncryptionConfigurationInput.KeyARN", None),
+        ("ExtendedS3DestinationConfiguration.EncryptionConfiguration.KMSEncryptionConfig.AWSKMSKeyARN", None),
+    ),
     "AWS::SecretsManager::Secret": (("KmsKeyId", None),),
     "AWS::ECR::Repository": (("EncryptionConfiguration.EncryptionType", "KMS"),),
     "AWS::Logs::LogGroup": (("KmsKeyId", None),),

@@ -1,7 +1,7 @@
-"""Serving: what the endpoint stands on. The endpoint, its configurations and models belong to the deployer.
+"""Serving: what the endpoint stands on, and where its decisions go.
 
-Were they in this stack, every model rollout would be drift and the next update of the stack would bring the old model
-back.
+The endpoint, its configurations and models belong to the deployer. Were they in this stack, every model rollout would
+be drift and the next update of the stack would bring the old model back.
 """
 
 from typing import Any, Final
@@ -12,6 +12,8 @@ from infra.alarms import NAMESPACE, SCORER_EVENTS
 from infra.blueprint import INTERFACES_EXCUSED, Blueprint, allow, arn, document, key_use, name, vpc_access
 from infra.dashboard import add_dashboard
 from infra.data import tables
+from infra.decisions import add_decisions
+from infra.stream import store_password
 from infra.watching import add_alarms, add_metric_filters
 
 ENDPOINT: Final = "scorer"
@@ -25,7 +27,8 @@ def build() -> Template:
     key = blueprint.take("network", "key-arn")
     endpoint_logs = Sub("/aws/sagemaker/Endpoints/tollgate-${Environment}-scorer")
     group = blueprint.log_group("ScorerLog", endpoint_logs, key)
-    role = blueprint.role("ScorerRole", "scorer", "sagemaker", _permissions(blueprint, key, group))
+    delivery = add_decisions(blueprint, key)
+    role = blueprint.role("ScorerRole", "scorer", "sagemaker", [*_permissions(blueprint, key, group), delivery])
     blueprint.excuse(role, **INTERFACES_EXCUSED)
     callers = document(
         allow("Score", ["sagemaker:InvokeEndpoint"], [arn("sagemaker", "endpoint/tollgate-${Environment}-scorer")])
@@ -53,6 +56,7 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
         allow("Decisions", ["s3:PutObject"], [Sub("${Bucket}/decisions/*", Bucket=bucket)]),
         key_use(key, write=True),
         allow("OnlineStore", ["dynamodb:BatchGetItem"], tables()),
+        store_password(blueprint),
         *image_pull(blueprint.take("data", "inference-images-arn")),
         allow(
             "Log",

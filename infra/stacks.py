@@ -88,6 +88,7 @@ def _chosen(environment: Environment) -> dict[str, str]:
         "Concurrency": str(environment.stream.concurrency),
         "LambdaImage": images.lambda_,
         "JobImage": images.job,
+        "InferenceImage": images.inference,
         "FeastRegistry": f"s3://{environment.bucket}/registry/{digests.feast_registry}.db",
         "PipelineKey": f"pipelines/{digests.pipeline}.json" if digests.pipeline else "",
     }

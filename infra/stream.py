@@ -74,16 +74,22 @@ def build() -> Template:
 
 
 def online_store(blueprint: Blueprint) -> dict[str, Any]:
-    """Return the settings of whoever speaks with the online store; a password is resolved at deployment."""
+    """Return the settings of whoever speaks with the online store; its password is read at their start, by its ARN."""
     kind = blueprint.parameter("StoreKind", "Which online store.", AllowedValues=["redis", "dynamodb"])
     on_redis = blueprint.condition("OnRedis", Equals(kind, "redis"))
     secret = blueprint.take("data", "store-password-arn")
-    password = Sub("{{resolve:secretsmanager:${Secret}:SecretString}}", Secret=secret)
     return {
         PREFIX + "ONLINE_STORE": kind,
         PREFIX + "REDIS_HOST": blueprint.take("data", "store-host"),
-        PREFIX + "REDIS_PASSWORD": If(on_redis, password, ""),
+        PREFIX + "REDIS_TLS": If(on_redis, "true", "false"),
+        PREFIX + "REDIS_PASSWORD_SECRET": If(on_redis, secret, ""),
     }
+
+
+def store_password(blueprint: Blueprint) -> dict[str, Any]:
+    """Return the right to read the online store's password."""
+    secret = blueprint.take("data", "store-password-arn")
+    return allow("StorePassword", ["secretsmanager:GetSecretValue"], [secret])
 
 
 def _settings(blueprint: Blueprint) -> dict[str, Any]:
@@ -114,6 +120,7 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
         allow("FailuresBucket", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": f"{FAILED}*"}}),
         key_use(key, write=True),
         allow("OnlineStore", STORE_ACTIONS, tables()),
+        store_password(blueprint),
         allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [GetAtt(group, "Arn")]),
         allow("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
         vpc_access(),

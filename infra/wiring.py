@@ -6,11 +6,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
-from fraud.settings import Secret
 from infra.alarms import VARIANT, rollout_guards
 from infra.autoscaling import Scaling
+from infra.decisions import STREAM
 from infra.deployer import Deployer
 from infra.endpoint import Place
 from infra.environment import Environment
@@ -97,7 +96,8 @@ def wire(client: Clients, environment: Environment) -> Wired:
         currency=environment.data.currency,
         store_kind=environment.data.store,
         store_host=given["data/store-host"],
-        store_password=_password(client, environment, given["data/store-password-arn"]),
+        store_secret=given["data/store-password-arn"],
+        decisions=plain_name(environment.name, STREAM),
     )
     endpoint = plain_name(environment.name, "scorer")
     cloudwatch = client("cloudwatch")
@@ -122,12 +122,3 @@ def _given(ssm: Any, environment: Environment, keys: Sequence[str]) -> Mapping[s
             f"the stacks have not given {missing} yet; run 'python -m infra deploy {environment.name}'"
         )
     return {names[item["Name"]]: item["Value"] for item in answer["Parameters"]}
-
-
-def _password(client: Clients, environment: Environment, arn: str) -> Secret:
-    if environment.data.store == "dynamodb":
-        return Secret()
-    try:
-        return Secret(client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
-    except ClientError as error:
-        raise MissingPrerequisite(f"the online store's password {arn}: {error.response['Error']['Message']}") from None

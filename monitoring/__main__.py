@@ -1,7 +1,8 @@
-"""The monitoring command line: ``prove``, ``parity``, ``staleness``."""
+"""The monitoring command line: ``prove``, ``parity``, ``staleness``, ``ship``."""
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,11 +15,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
-from fraud.settings import Settings
+from fraud.settings import Settings, read_settings
 from monitoring import certificate, proving, staleness
 from monitoring.certificate import certify_deployment
 from monitoring.printing import print_leaks, print_parity, print_staleness
 from monitoring.proving import PROOFS, Advance, Proof, prove, simulated_lake
+from monitoring.shipping import BucketTarget, FolderTarget, Target, ship
 from monitoring.staleness import BURST_WINDOWS, price_of_lag
 from stores.bundle_files import read_bundle
 
@@ -110,6 +112,37 @@ def staleness_(
     data = staleness.as_data(found)
     _write(json_file, data)
     print_staleness(Console(highlight=False), data)
+
+
+@app.command(name="ship")
+def ship_(
+    decisions: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the decision log.")],
+    to: Annotated[str, typer.Option(help="A folder, or s3://BUCKET/PREFIX.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Delete each log once it is shipped.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line.")] = False,
+) -> None:
+    """Write finished decision logs as Parquet by day and hour; run again, it writes the same files."""
+    with _steps() as step, step("Ship the decision log") as advance:
+        done = ship(decisions, _target(to), delete=delete, advance=advance)
+    if as_json:
+        typer.echo(json.dumps(done.as_data()))
+        return
+    Console(highlight=False).print(
+        f"{done.rows:,} decisions of {done.logs:,} logs shipped in {done.files:,} files; {done.before:,} logs were "
+        f"shipped before, {done.being_written:,} are still being written",
+        soft_wrap=True,
+    )
+
+
+def _target(to: str) -> Target:
+    if not to.startswith("s3://"):
+        return FolderTarget(Path(to))
+    import boto3  # takes a second
+
+    settings = read_settings(os.environ)
+    bucket, _, prefix = to.removeprefix("s3://").partition("/")
+    client = boto3.client("s3", region_name=settings.region, endpoint_url=settings.aws_endpoint or None)
+    return BucketTarget(client, bucket, prefix)
 
 
 @contextlib.contextmanager

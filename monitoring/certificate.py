@@ -16,12 +16,13 @@ from fraud.hashing import U64Array
 from fraud.windows import ENTITIES, Entity
 from monitoring.decision_log import Logged, read_decisions
 from monitoring.errors import NothingToCompare, UnreadableAppliedLog
-from monitoring.offline import Evaluate, history_vectors, questions_of
+from monitoring.offline import questions_of
 from monitoring.parity import Made, Parity, Served, compare, made_by, visible_values
 from stores.columns import hash_strings
 from stores.files import Location
 from stores.log import load_log
 from training.dataset import read_log
+from training.offline_vectors import Evaluate, history_vectors
 
 IntArray = npt.NDArray[np.int64]
 Advance = Callable[[int, int], None]
@@ -136,6 +137,7 @@ def merged(parts: Sequence[Parity]) -> Parity:
         worst=worst,
         current=sum(part.current for part in parts),
         unlogged=sum(part.unlogged for part in parts),
+        degraded=sum(part.degraded for part in parts),
     )
 
 
@@ -195,7 +197,10 @@ def certify_decisions(
     """
     if not logged:
         raise NothingToCompare("the decision log is empty")
-    ordered = sorted(logged, key=lambda entry: (entry.event_time_ms, entry.transaction_id))
+    whole = [entry for entry in logged if not entry.missing]
+    if not whole:
+        raise NothingToCompare(f"all {len(logged)} decisions were made while the online store could not be read")
+    ordered = sorted(whole, key=lambda entry: (entry.event_time_ms, entry.transaction_id))
     log = read_log(lake, ordered[0].event_time_ms, ordered[-1].event_time_ms + 1)
     names = pa.array([entry.transaction_id for entry in ordered])
     place = pc.index_in(names, log["transaction_id"].combine_chunks())
@@ -207,7 +212,7 @@ def certify_decisions(
     came = pc.unique(applied["transaction_id"]) if streamed_ids is None else pa.array(streamed_ids, pa.string())
     streamed = hash_strings(came)
     found = certify(lake, log.take(place.drop_null()), served, applied, streamed=streamed, evaluate=evaluate)
-    return replace(found, unlogged=len(ordered) - len(held))
+    return replace(found, unlogged=len(ordered) - len(held), degraded=len(logged) - len(whole))
 
 
 def as_data(parity: Parity) -> dict[str, Any]:
@@ -223,5 +228,6 @@ def as_data(parity: Parity) -> dict[str, Any]:
         "current": parity.current,
         "behind": parity.behind,
         "unlogged": parity.unlogged,
+        "degraded": parity.degraded,
         "mismatches": table,
     }

@@ -22,7 +22,7 @@ from fraud.hashing import U64Array, hash64
 from fraud.history import History, Questions, read_history
 from fraud.windows import ENTITIES, Entity
 from monitoring.visible import LIMIT, NEVER, reach_of, read_visible
-from stores.columns import find_keys, hash_strings
+from stores.columns import find_keys, hash_strings, same_bits
 from stores.log import Log
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,6 +99,8 @@ class Parity:
         Vectors for which everything earlier was visible: for them the log as of their own time is what was compared.
     unlogged
         Decisions about transactions that the log does not hold (yet); they were not compared.
+    degraded
+        Decisions made while a view could not be read: their nulls say so, no log can. They were not compared.
     """
 
     compared: int
@@ -108,6 +110,7 @@ class Parity:
     worst: Mapping[str, float | None] = field(default_factory=dict)
     current: int = 0
     unlogged: int = 0
+    degraded: int = 0
 
 
 def made_by(table: pa.Table) -> dict[Entity, Made]:
@@ -276,11 +279,3 @@ def compare(
 def _largest(gaps: FloatArray) -> float | None:
     known = gaps[~np.isnan(gaps)]
     return float(known.max()) if len(known) else None
-
-
-def same_bits(found: FloatArray, expected: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return where two arrays hold the same bits; any NaN equals any other, and 0.0 equals -0.0 does not hold."""
-    both_null = np.isnan(found) & np.isnan(expected)
-    left = np.ascontiguousarray(found).view(np.int64)
-    right = np.ascontiguousarray(expected).view(np.int64)
-    return np.asarray(both_null | (left == right), np.bool_)

@@ -10,7 +10,7 @@ MOST_LINES: Final = 40
 
 
 def print_leaks(console: Console, data: Mapping[str, Any]) -> None:
-    """Print the audit of :func:`monitoring.leaks.as_data`."""
+    """Print the audit of :func:`training.leaks.as_data`."""
     changes = ", ".join(f"{kind} {count:,}" for kind, count in data["changes"].items())
     console.print(f"leaks: {len(data['leaks'])} in {data['probes']:,} audited rows (rows changed: {changes})")
     if data["untested"]:
@@ -26,6 +26,8 @@ def print_parity(console: Console, data: Mapping[str, Any]) -> None:
         f"parity: {data['mismatched']:,} of {data['compared']:,} served vectors differ from the log; "
         f"{data['current']:,} had everything earlier, {data['behind']:,} were behind the stream"
     )
+    if data["degraded"]:
+        console.print(f"  {data['degraded']:,} decisions were made while a view could not be read, and say so")
     if data["unlogged"]:
         console.print(f"  {data['unlogged']:,} decisions are about transactions the log does not hold yet")
     if "stream" in data:

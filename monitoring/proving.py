@@ -19,17 +19,20 @@ import pyarrow as pa
 
 from fraud.features import SERVICE
 from fraud.settings import Settings
-from monitoring import certificate, leaks
+from monitoring import certificate
 from monitoring.certificate import Losses, certify, losses, read_applied
 from monitoring.deliveries import Turbulence
 from monitoring.errors import NothingToCompare
-from monitoring.leaks import LeakAudit, audit
-from monitoring.offline import FeastHistory, applied_feast, history_vectors
-from monitoring.parity import Parity, same_bits
+from monitoring.offline import FeastHistory, applied_feast
+from monitoring.parity import Parity
 from monitoring.processes import generate, online_store
 from monitoring.rehearsal import Rehearsed, rehearse
+from stores.columns import same_bits
 from stores.compiling import compile_plan
+from training import leaks
 from training.dataset import read_log
+from training.leaks import LeakAudit, audit
+from training.offline_vectors import history_vectors
 from training.profiles import write_profiles
 
 Proof = Literal["leaks", "parity"]

@@ -22,13 +22,14 @@ from fraud.history import History, Questions
 from fraud.trees import predict_margin
 from fraud.windows import DAY, ENTITIES, VELOCITY_FEATURES, Entity
 from monitoring.errors import NothingToCompare
-from monitoring.offline import history_vectors, questions_of
-from monitoring.parity import same_bits
+from monitoring.offline import questions_of
 from monitoring.visible import reach_of, read_visible
+from stores.columns import same_bits
 from stores.files import Location
 from stores.log import load_log
 from training.dataset import read_log
 from training.labels import read_labels, read_truth, settle_labels
+from training.offline_vectors import history_vectors
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The weekly loop's command line: week, rollback, history, status.
+"""The weekly loop's command line: week, rollback, history, status, rollout; pipeline and step for SageMaker.
 
 ``week`` ends with 0 when the challenger was promoted, 3 when it was refused, 1 when something failed.
 """
@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud.errors import CorruptBundle, TollgateError
+from retraining import jobs
+from retraining.addresses import open_registry
 from retraining.gate import LIMITS
-from retraining.registry import Registry
+from retraining.registry import ModelRegistry, Registry
+from retraining.rollout import command as rollouts
 from retraining.weekly import WeekPlan, WeekReport, run_week, training_set_builder, week_figures
 from training.command_line import (
     as_of_or_end,
@@ -23,6 +26,7 @@ from training.command_line import (
     wants_only_json,
     write_figures,
 )
+from training.policy_rules import PolicyRules, read_rules
 from training.progress import progress_bar, progress_bars
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -30,8 +34,11 @@ PROMOTED: Final = 0
 REFUSED: Final = 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(jobs.app, name="step")
+app.add_typer(rollouts.app, name="rollout")
 
-Models = Annotated[Path, typer.Option(help="Folder of the registry: versions/, champion, history.jsonl.")]
+Models = Annotated[str, typer.Option(help="Registry: a folder, or sagemaker:GROUP together with --bucket.")]
+Bucket = Annotated[str, typer.Option(help="Bucket of a registry on AWS.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
 ]
@@ -41,6 +48,9 @@ JsonFile = Annotated[
 def week(
     lake: Annotated[Path, typer.Option(help="Folder of the data set: transactions/, labels.parquet, profiles/.")],
     models: Models,
+    bucket: Bucket = "",
+    image: Annotated[str, typer.Option(help="Inference image of what is registered on AWS.")] = "",
+    approval: Annotated[str, typer.Option(help="On AWS: automatic, or manual to wait for a person.")] = "automatic",
     as_of: Annotated[str, typer.Option(help="Day of the iteration; by default the day after the log's last.")] = "",
     train_days: Annotated[int, typer.Option(min=1)] = 30,
     validation_days: Annotated[int, typer.Option(min=1)] = 7,
@@ -48,6 +58,7 @@ def week(
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
+    policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
     json_file: JsonFile = None,
@@ -55,9 +66,10 @@ def week(
     """Run one iteration: train a challenger, judge it against the champion, promote or refuse it."""
     plan = WeekPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed,
+        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy),
     )  # fmt: skip
-    report = _run(lake, models, repo, plan, as_of_or_end(as_of, lake))
+    registry = open_registry(models, bucket=bucket, image=image, approval=approval)
+    report = _run(lake, registry, repo, plan, as_of_or_end(as_of, lake))
     code = PROMOTED if report.promoted else REFUSED
     write_figures(week_figures(report) | {"exit_code": code}, json_file)
     if not wants_only_json(json_file):
@@ -68,20 +80,45 @@ def week(
 @app.command()
 def rollback(
     models: Models,
+    bucket: Bucket = "",
     to: Annotated[str, typer.Option(help="Version to serve; by default the champion before this one.")] = "",
+    endpoint: Annotated[str, typer.Option(help="SageMaker endpoint that goes back too, at once.")] = "",
 ) -> None:
-    """Make an earlier version champion again."""
-    registry = _existing(models)
+    """Make an earlier version champion again; with --endpoint stop its canary or serve what it served before."""
+    if endpoint and to:
+        raise typer.BadParameter("--endpoint goes back to what was served before; without it --to names any version")
+    if endpoint:
+        conductor, _ = rollouts.conduct(models, bucket, endpoint)
+        with rollouts.waiting(f"rollback of {endpoint}") as say:
+            report = conductor.roll_back(lambda now: say(now.status))
+        rollouts.show_report(report, as_json=False)
+        return
+    registry = _existing(models, bucket)
     with registry.locked():
         before = registry.champion_version()
         version = registry.rollback(to or None)
-    typer.echo(f"champion is {version} again; {before} stays in {models / 'versions'}")
+    typer.echo(f"champion is {version} again; {before} stays in {models}")
 
 
 @app.command()
-def history(models: Models, json_file: JsonFile = None) -> None:
+def pipeline(
+    check: Annotated[bool, typer.Option("--check/--render", help="Only compare; fail on a difference.")] = False,
+) -> None:
+    """Write the definition of the SageMaker pipeline, without a call to AWS."""
+    from retraining import pipeline as definition
+
+    if check:
+        definition.check()
+        typer.echo(f"{definition.GOLDEN.name} is what the code makes")
+        return
+    definition.GOLDEN.write_text(definition.render(), encoding="utf-8")
+    typer.echo(f"wrote {definition.GOLDEN}")
+
+
+@app.command()
+def history(models: Models, bucket: Bucket = "", json_file: JsonFile = None) -> None:
     """Show every promotion, refusal and rollback, oldest first."""
-    events = _existing(models).history()
+    events = _existing(models, bucket).history()
     write_figures({"events": events}, json_file)
     if wants_only_json(json_file):
         return
@@ -98,9 +135,9 @@ def history(models: Models, json_file: JsonFile = None) -> None:
 
 
 @app.command()
-def status(models: Models, json_file: JsonFile = None) -> None:
+def status(models: Models, bucket: Bucket = "", json_file: JsonFile = None) -> None:
     """Show the champion, whether it opens, and where a rollback would lead."""
-    registry = _existing(models)
+    registry = _existing(models, bucket)
     version, fault = registry.champion_version(), None
     provenance: dict[str, Any] = {}
     try:
@@ -125,7 +162,7 @@ def status(models: Models, json_file: JsonFile = None) -> None:
         raise typer.Exit(1)
 
 
-def _run(lake: Path, models: Path, repo: Path, plan: WeekPlan, as_of_ms: int) -> WeekReport:
+def _run(lake: Path, registry: ModelRegistry, repo: Path, plan: WeekPlan, as_of_ms: int) -> WeekReport:
     from training.feast_store import compiled_plan, open_lake_store
 
     make_profiles(lake)
@@ -135,7 +172,7 @@ def _run(lake: Path, models: Path, repo: Path, plan: WeekPlan, as_of_ms: int) ->
     with progress_bars("features, point in time", "trees") as (rows_done, trees_done):
         return run_week(
             training_set_builder(store, lake, rows_done),
-            Registry(models),
+            registry,
             as_of_ms=as_of_ms,
             plan=plan,
             read_plan=read_plan,
@@ -145,11 +182,12 @@ def _run(lake: Path, models: Path, repo: Path, plan: WeekPlan, as_of_ms: int) ->
         )
 
 
-def _existing(models: Path) -> Registry:
-    """Return the registry of a folder that must be there: a mistyped one would look like an empty registry."""
-    if not models.is_dir():
-        raise FileNotFoundError(2, "no such registry; name the folder that `week` was given as --models", str(models))
-    return Registry(models)
+def _existing(models: str, bucket: str) -> ModelRegistry:
+    """Return a registry whose folder must be there: a mistyped one would look like an empty registry."""
+    registry = open_registry(models, bucket=bucket)
+    if isinstance(registry, Registry) and not registry.folder.is_dir():
+        raise FileNotFoundError(2, "no such registry; name the folder that `week` was given as --models", models)
+    return registry
 
 
 def _show(report: WeekReport, code: int) -> None:

@@ -26,3 +26,34 @@ class IncomparableChampion(TollgateError):
     """The champion takes a feature that the training set does not have."""
 
     code = "incomparable_champion"
+
+
+class InvalidPipeline(TollgateError):
+    """A pipeline's definition is not what the code makes, or a job was given what it cannot use."""
+
+    code = "invalid_pipeline"
+
+
+class RegistryUnreachable(TollgateError):
+    """The registry did not answer, or refused; nothing was changed there that the message does not name."""
+
+    code = "registry_unreachable"
+    retryable = True
+
+
+class InvalidAddress(TollgateError):
+    """An address that names no registry."""
+
+    code = "invalid_address"
+
+
+class RolloutFailed(TollgateError):
+    """A rollout ended in a state that a person has to decide about."""
+
+    code = "rollout_failed"
+
+
+class NoShadow(TollgateError):
+    """No decision that a challenger scored along."""
+
+    code = "no_shadow"

@@ -9,10 +9,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fraud.bundle import ModelBundle, open_bundle
 from fraud.errors import CorruptBundle
@@ -22,6 +22,43 @@ from stores.bundle_files import read_bundle, write_bundle
 
 SERVED_FROM = ("promoted", "rolled_back")
 """Events that change what is served."""
+
+
+class ModelRegistry(Protocol):
+    """What the weekly loop asks of a registry, wherever it is; :class:`Registry` says what each promises."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep everybody else from changing the registry while the block runs."""
+
+    def champion_version(self) -> str | None:
+        """Return the version that is to be served; null for none."""
+
+    def champion(self) -> ModelBundle | None:
+        """Return the champion, verified."""
+
+    def version(self, version: str) -> ModelBundle:
+        """Return a kept version, verified."""
+
+    def versions(self) -> list[str]:
+        """Return every kept version, in the order of their names."""
+
+    def add(self, files: Mapping[str, bytes]) -> ModelBundle:
+        """Keep a version; the same files again change nothing."""
+
+    def promote(self, version: str, verdict: Verdict, *, as_of_ms: int) -> None:
+        """Let a kept version serve."""
+
+    def refuse(self, version: str, verdict: Verdict, *, as_of_ms: int) -> None:
+        """Write down that a version may not serve."""
+
+    def rollback(self, version: str | None = None) -> str:
+        """Make an earlier version champion again and return it."""
+
+    def served(self) -> list[str]:
+        """Return the champions that led to this one, oldest first."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return every event, oldest first."""
 
 
 class Registry:

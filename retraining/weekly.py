@@ -5,6 +5,7 @@ the same bundle version, so a doubled start finds its verdict in the registry an
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fraud.bundle import MANIFEST, ModelBundle
+from fraud.bundle import MANIFEST, ModelBundle, open_bundle
 from fraud.errors import CorruptBundle
 from fraud.trees import predict_margin
 from retraining.errors import IncomparableChampion
 from retraining.gate import Check, GateLimits, HeldOut, PackedModel, Verdict, judge
-from retraining.registry import Registry
-from training.challenger import Challenger, TrainingPlan, fit_challenger
+from retraining.registry import ModelRegistry
+from training.challenger import TrainingPlan, fit_challenger
 from training.dataset import TrainingSet, build_training_set
 from training.transaction_log import Progress
 
@@ -63,7 +64,7 @@ class WeekReport:
 
 def run_week(
     build: Builder,
-    registry: Registry,
+    registry: ModelRegistry,
     *,
     as_of_ms: int,
     plan: WeekPlan,
@@ -102,16 +103,50 @@ def run_week(
         start, _, test_from, end = plan.edges(as_of_ms)
         rows = build(start, end, as_of_ms)
         fitted = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=root, progress=progress)
-        version = hashlib.sha256(fitted.files[MANIFEST]).hexdigest()[:16]
-        earlier = _judged_before(registry, version, as_of_ms)
-        if earlier is not None:
-            return _report(registry, rows, as_of_ms, version, earlier, repeated=True)
-        verdict = _verdict(registry, fitted, rows, rows.between(test_from, end), limits, plan.seed)
-        if verdict.passed:
-            registry.promote(version, verdict, as_of_ms=as_of_ms)
-        else:
-            registry.refuse(version, verdict, as_of_ms=as_of_ms)
-        return _report(registry, rows, as_of_ms, version, verdict)
+        return decide_week(
+            registry,
+            fitted.files,
+            rows,
+            as_of_ms=as_of_ms,
+            plan=plan,
+            limits=limits,
+            scores=fitted.model.scores(rows.matrix[rows.between(test_from, end)]),
+        )
+
+
+def decide_week(
+    registry: ModelRegistry,
+    files: Mapping[str, bytes],
+    rows: TrainingSet,
+    *,
+    as_of_ms: int,
+    plan: WeekPlan,
+    limits: GateLimits,
+    scores: npt.NDArray[np.float64] | None = None,
+) -> WeekReport:
+    """Judge a packed challenger and write the verdict into the registry; call it under the registry's lock.
+
+    Parameters
+    ----------
+    files
+        Of the challenger's bundle.
+    scores
+        The challenger's of the held-out rows; without them the scorer's own runtime gives them.
+    """
+    _, _, test_from, end = plan.edges(as_of_ms)
+    held_out = rows.between(test_from, end)
+    version = hashlib.sha256(files[MANIFEST]).hexdigest()[:16]
+    earlier = _judged_before(registry, version, as_of_ms)
+    if earlier is not None:
+        return _report(registry, rows, as_of_ms, version, earlier, repeated=True)
+    if scores is None:
+        scores = champion_scores(open_bundle(files), rows, held_out)
+    verdict = _verdict(registry, _Packed(files, scores), rows, held_out, limits, plan.seed)
+    if verdict.passed:
+        registry.promote(version, verdict, as_of_ms=as_of_ms)
+    else:
+        registry.refuse(version, verdict, as_of_ms=as_of_ms)
+    return _report(registry, rows, as_of_ms, version, verdict)
 
 
 def training_set_builder(feature_store: Any, lake: Path, progress: Progress) -> Builder:
@@ -143,11 +178,19 @@ def champion_scores(champion: ModelBundle, rows: TrainingSet, taken: slice | npt
     return np.array([champion.calibration.score(predict_margin(champion.forest, row)) for row in matrix])
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """A challenger's bundle, and its scores of the held-out rows."""
+
+    files: Mapping[str, bytes]
+    scores: npt.NDArray[np.float64]
+
+
 def _verdict(
-    registry: Registry, fitted: Challenger, rows: TrainingSet, held_out: slice, limits: GateLimits, seed: int
+    registry: ModelRegistry, packed: _Packed, rows: TrainingSet, held_out: slice, limits: GateLimits, seed: int
 ) -> Verdict:
     """Return the gate's verdict, and whether the champion could be asked at all."""
-    scores = fitted.model.scores(rows.matrix[held_out])
+    scores = packed.scores
     # Without a champion the challenger is held against itself: only the absolute checks can refuse it.
     against, answers = scores, Check("champion_answers", passed=True, evidence="there is no champion yet")
     try:
@@ -161,17 +204,17 @@ def _verdict(
     judged = HeldOut(
         against, scores, rows.is_fraud[held_out], rows.event_time_ms[held_out], rows.amount_minor[held_out]
     )
-    verdict = judge(judged, _packed(registry, fitted, rows.matrix[held_out]), limits=limits, seed=seed)
+    verdict = judge(judged, _measured(registry, packed.files, rows.matrix[held_out]), limits=limits, seed=seed)
     return Verdict((*verdict.checks, answers))
 
 
-def _packed(registry: Registry, fitted: Challenger, matrix: npt.NDArray[np.float32]) -> PackedModel:
+def _measured(registry: ModelRegistry, files: Mapping[str, bytes], matrix: npt.NDArray[np.float32]) -> PackedModel:
     """Keep the challenger's bundle, open it as the scorer does, and measure it."""
-    size = sum(len(content) for content in fitted.files.values())
+    size = sum(len(content) for content in files.values())
     try:
-        bundle = registry.add(fitted.files)
+        bundle = registry.add(files)
     except CorruptBundle as error:
-        return PackedModel(str(error), size, fitted.model.trees)
+        return PackedModel(str(error), size, json.loads(files["provenance.json"])["trees"])
     return PackedModel(None, size, len(bundle.forest.roots), _row_us(bundle, matrix[:_TIMED_ROWS].astype(np.float64)))
 
 
@@ -185,7 +228,7 @@ def _row_us(bundle: ModelBundle, rows: npt.NDArray[np.float64]) -> float | None:
     return float(np.median(spent)) / 1000 if spent else None
 
 
-def _judged_before(registry: Registry, version: str, as_of_ms: int) -> Verdict | None:
+def _judged_before(registry: ModelRegistry, version: str, as_of_ms: int) -> Verdict | None:
     """Return the verdict that a version got at the same time; null when it was never judged then."""
     for event in reversed(registry.history()):
         if event["version"] == version and event.get("as_of_ms") == as_of_ms and "checks" in event:
@@ -194,7 +237,7 @@ def _judged_before(registry: Registry, version: str, as_of_ms: int) -> Verdict |
 
 
 def _report(
-    registry: Registry, rows: TrainingSet, as_of_ms: int, version: str, verdict: Verdict, *, repeated: bool = False
+    registry: ModelRegistry, rows: TrainingSet, as_of_ms: int, version: str, verdict: Verdict, *, repeated: bool = False
 ) -> WeekReport:
     return WeekReport(
         as_of_ms=as_of_ms,

@@ -1,4 +1,4 @@
-"""The container's entry point: ``serve``, as SageMaker starts it, and ``rescore`` for the decision log.
+"""The container's entry point: ``serve``, as SageMaker starts it; ``rescore`` for the log, ``sign``, and ``lists``.
 
 It uses the standard library's argument parser: the container carries no command-line library.
 """
@@ -7,20 +7,22 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from fraud.errors import TollgateError
 from fraud.settings import read_settings
+from serving.list_command import add_list_commands, run_list_command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process; an error is one sentence on stderr and status 1."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _rescore(options) if options.command == "rescore" else _serve()
+        status = _COMMANDS.get(options.command, _serve)(options)
     except TollgateError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         status = 1
@@ -38,10 +40,23 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--review-at", type=float, help="count outcomes under this threshold instead")
     again.add_argument("--decline-at", type=float, help="count outcomes under this threshold instead")
     again.add_argument("--json", action="store_true", help="write the result as JSON")
+    add_list_commands(commands.add_parser("lists", help="add, remove and show entries of the allow and block lists"))
+    sign = commands.add_parser("sign", help="sign a bundle, for scorers that serve signed ones only")
+    sign.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
+    sign.add_argument("--key-file", required=True, metavar="FILE", help="the key, 32 bytes or more")
     return parser
 
 
-def _serve() -> int:
+def _sign(options: argparse.Namespace) -> int:
+    from stores.bundle_signature import read_key, sign_bundle
+
+    key = read_key(options.key_file)
+    if key is not None:
+        sys.stdout.write(f"{sign_bundle(options.model, key)}\n")
+    return 0 if key is not None else 1
+
+
+def _serve(_options: argparse.Namespace) -> int:
     from serving.logs import start_logging
     from serving.server import serve
 
@@ -53,7 +68,6 @@ def _serve() -> int:
 
 def _rescore(options: argparse.Namespace) -> int:
     from fraud.bundle import open_bundle
-    from fraud.policy import Policy
     from serving.rescore import rescore
     from stores.bundle_files import read_bundle
 
@@ -63,7 +77,7 @@ def _rescore(options: argparse.Namespace) -> int:
         own = opened[0].policy
         review = own.review_at if options.review_at is None else options.review_at
         decline = own.decline_at if options.decline_at is None else options.decline_at
-        policy = Policy("other", review, decline, own.missing_outcome)
+        policy = replace(own, version="other", review_at=review, decline_at=decline)
     bundles = {bundle.version: bundle for bundle in opened}
     found = rescore(options.log, bundles, policy=policy, decision_id=options.decision)
     if options.json:
@@ -79,6 +93,8 @@ def _rescore(options: argparse.Namespace) -> int:
             sys.stdout.write(f"  different: {decision_id}\n")
     return 0 if found.compared and not (found.different or found.unreadable) else 1
 
+
+_COMMANDS: Final = {"rescore": _rescore, "sign": _sign, "lists": run_list_command}
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from fraud.policy import Decision, Outcome, Reason
+from fraud.policy import Decision, Outcome, Override, Reason
+from fraud.tiers import FULL, Tier
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -14,6 +15,12 @@ class Answer(msgspec.Struct, frozen=True):
         Whether any feature view could not be read.
     missing, stale
         Feature views that could not be read; that were older than allowed.
+    tier
+        Whose model scored it: ``full``, or one fitted to what was missing.
+    segment
+        Whose thresholds it was held to; empty for the tier's own.
+    override
+        What changed the outcome after the policy; empty for nothing.
     """
 
     decision_id: str
@@ -26,6 +33,9 @@ class Answer(msgspec.Struct, frozen=True):
     degraded: bool
     missing: tuple[str, ...]
     stale: tuple[str, ...]
+    tier: Tier = FULL
+    segment: str = ""
+    override: Override = ""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -64,6 +74,9 @@ def answer_of(decision: Decision) -> Answer:
         bool(decision.missing),
         decision.missing,
         decision.stale,
+        decision.tier,
+        decision.segment,
+        decision.override,
     )
 
 

@@ -1,11 +1,13 @@
 """The decision log: every decision with the exact vector it was made from, so that it can be made again years later.
 
 Decisions are put in a bounded queue and written by a thread as JSON lines, every 100 ms, into files that are closed
-after 64 MB or an hour. Nothing here makes an answer wait: what the queue or the disk does not take is lost, counted and
-said.
+after 64 MB or an hour, handed to a delivery stream, or both. Nothing here makes an answer wait: what the queue or the
+disk does not take is lost, counted and said. A file is locked as long as it is written, and when the disk's share is
+used up the oldest file goes.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import threading
@@ -17,9 +19,11 @@ from typing import Final
 import msgspec
 
 from fraud.features import FEATURE_NAMES
-from fraud.policy import Decision, Outcome, Reason
+from fraud.policy import Decision, Outcome, Override, Reason
+from fraud.tiers import FULL, Tier
 from fraud.transaction import Transaction
 from fraud.velocity import FloatArray
+from serving.delivery import Delivery
 from serving.logs import Seldom
 from serving.metrics import Metrics
 from serving.online import Online
@@ -57,6 +61,14 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
         Digest of the ordered feature names, so that a vector is never read with other names.
     revisions, times_ms
         What was read: changes behind each entity's state, event time of each view.
+    tier, segment
+        Whose model scored it, whose thresholds it was held to.
+    scored_outcome
+        What the policy alone said; null in a log of before there were overrides, where it is ``outcome``.
+    override
+        What changed it; empty for nothing.
+    propensity
+        Probability with which this transaction was to get this outcome.
     """
 
     schema: int = SCHEMA
@@ -75,16 +87,40 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     transaction: Transaction
     features: str
     vector: bytes
+    tier: Tier = FULL
+    segment: str = ""
+    scored_outcome: Outcome | None = None
+    override: Override = ""
+    propensity: float = 1.0
 
 
 _encoder = msgspec.json.Encoder()
 
 
 class DecisionLog:
-    """Writes decisions to ``directory``; :meth:`append` never waits."""
+    """Writes decisions; :meth:`append` never waits.
 
-    def __init__(self, directory: Path, *, metrics: Metrics) -> None:
+    Parameters
+    ----------
+    directory
+        Where the files go; null for none.
+    delivery
+        Takes every line too; null for none.
+    most_bytes
+        Kept on disk; the oldest files that nobody writes go first.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        metrics: Metrics,
+        delivery: Delivery | None = None,
+        most_bytes: int = 10 << 30,
+    ) -> None:
         self._directory = directory
+        self._delivery = delivery
+        self._most_bytes = most_bytes
         self._metrics = metrics
         self._queue: deque[Made] = deque()
         self._stop = threading.Event()
@@ -104,8 +140,11 @@ class DecisionLog:
         OSError
             The directory cannot be made or written: said at start rather than on the first decision.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._open()
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._open(self._directory)
+        if self._delivery is not None:
+            self._delivery.start()
         self._thread.start()
 
     def append(self, made: Made) -> None:
@@ -122,6 +161,8 @@ class DecisionLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._delivery is not None:
+            self._delivery.close()
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_S):
@@ -141,8 +182,13 @@ class DecisionLog:
             self._lost(lost, "queue is full")
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(256, len(self._queue)))]
+            lines = [self._line(made) for made in batch]
+            if self._delivery is not None:
+                self._delivery.offer(lines)
+            if self._directory is None:
+                continue
             try:
-                self._write(b"".join(map(self._line, batch)))
+                self._write(b"".join(lines), self._directory)
                 self._metrics.decisions_logged.add(count=len(batch))
             except OSError as error:
                 self._lost(len(batch), error.strerror or type(error).__name__)
@@ -165,13 +211,18 @@ class DecisionLog:
             transaction=made.transaction,
             features=FEATURES_DIGEST,
             vector=made.vector.astype("<f8", copy=False).tobytes(),
+            tier=decision.tier,
+            segment=decision.segment,
+            scored_outcome=decision.scored_outcome,
+            override=decision.override,
+            propensity=decision.propensity,
         )
         return _encoder.encode(logged) + b"\n"
 
-    def _write(self, lines: bytes) -> None:
+    def _write(self, lines: bytes, directory: Path) -> None:
         too_old = time.monotonic() - self._opened_at > FILE_AGE_S
         if self._file < 0 or self._size + len(lines) > FILE_BYTES or too_old:
-            self._open()
+            self._open(directory)
         rest = memoryview(lines)
         try:
             while rest:
@@ -182,16 +233,35 @@ class DecisionLog:
             raise
         self._size += len(lines)
 
-    def _open(self) -> None:
+    def _open(self, directory: Path) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self._files += 1
-        path = self._directory / f"decisions-{stamp}-{os.getpid()}-{self._files:04d}{SUFFIX}"
+        path = directory / f"decisions-{stamp}-{os.getpid()}-{self._files:04d}{SUFFIX}"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # says that it is being written
         self._size = os.fstat(self._file).st_size
         self._opened_at = time.monotonic()
+        self._make_room(directory)
+
+    def _make_room(self, directory: Path) -> None:
+        """Delete the oldest files until the rest, and a file to come, fit into the disk's share."""
+        files = [(path, path.stat().st_size) for path in sorted(directory.glob(f"decisions-*{SUFFIX}"))]
+        size = sum(held for _, held in files) + FILE_BYTES
+        for path, held in files[:-1]:
+            if size <= self._most_bytes:
+                return
+            with path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    continue  # another process writes it
+                lines = sum(1 for _ in file)
+            path.unlink(missing_ok=True)
+            size -= held
+            self._lost(lines, "the disk's share is used up")
 
     def _lost(self, count: int, reason: str) -> None:
         self._metrics.decisions_lost.add(count=count)

@@ -1,8 +1,9 @@
 """CloudWatch's embedded metric format: one JSON line on stdout every ten seconds and one more at the end.
 
 CloudWatch turns such a line into metrics by itself, so the container needs neither an agent nor a permission. Counts
-are those since the last line, percentiles come from the histogram's bounds (each the bound that holds it), and every
-metric is there twice: for the scorers as a whole, which alarms watch, and for the model version.
+are those since the last line, percentiles come from the histogram's bounds (each the bound that holds it), scores are
+counted by band. Every metric is there twice: for the scorers as a whole, which alarms watch, and for the model version:
+that is how a canary is told from the fleet beside it, which SageMaker's own metrics do not.
 
 The share of declines and the mean score are those of one process, not of the fleet: the largest of them shows a canary
 that declines everybody, which a mean over the fleet would thin out. They are left out when a line covers too few
@@ -28,6 +29,13 @@ PERIOD_S: Final = 10.0
 ENOUGH: Final = 50
 """Decisions that a share of them, or a mean, needs."""
 
+_TIERS: Final = {"TierPartial": "partial", "TierNoVelocity": "no_velocity", "TierRequestOnly": "request_only"}
+_OVERRIDES: Final = {
+    "OverrideAllowList": "allow_list",
+    "OverrideBlockList": "block_list",
+    "OverrideDeclineCap": "decline_cap",
+    "OverrideControlGroup": "control_group",
+}
 _STAGES: Final = ("store", "score", "total")
 _SHARES: Final = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
 
@@ -76,7 +84,7 @@ class EmbeddedMetrics:
 
     def line(self, now_ms: int) -> bytes:
         """Return the line of what happened since the last one."""
-        values = self._counters()
+        values = self._counters() | self._score_bands()
         values |= self._shape(values["Decline"], values["Decisions"])
         for stage in _STAGES:
             values |= self._percentiles(f"{stage.title()}Latency", self._metrics.latency, (stage,))
@@ -99,14 +107,21 @@ class EmbeddedMetrics:
             "StaleViews": metrics.stale.total(),
             "StoreTimeouts": metrics.store_timeouts.total(),
             "StoreRefusals": metrics.store_refusals.total(),
+            "ShadowDecisions": metrics.shadow_decisions.total(),
+            "ShadowLost": metrics.shadow_lost.total(),
             "StoreLosses": metrics.store_losses.total(),
             "DecisionsLost": metrics.decisions_lost.total(),
+            "ListsRefused": metrics.lists_refused.total(),
             "Errors": _sum(metrics.requests.values, lambda labels: labels[1].startswith("5")),
             "Degraded": _sum(metrics.decisions.values, lambda labels: labels[3] == "true"),
             "Approve": _sum(metrics.decisions.values, lambda labels: labels[2] == "approve"),
             "Review": _sum(metrics.decisions.values, lambda labels: labels[2] == "review"),
             "Decline": _sum(metrics.decisions.values, lambda labels: labels[2] == "decline"),
         }
+        for name, tier in _TIERS.items():
+            totals[name] = metrics.tiers.values.get((tier,), 0)
+        for name, override in _OVERRIDES.items():
+            totals[name] = metrics.overrides.values.get((override,), 0)
         since = {name: float(total - self._before.get(name, 0)) for name, total in totals.items()}
         self._before = totals
         return since
@@ -119,6 +134,16 @@ class EmbeddedMetrics:
             return {}
         self._scored = count, scores
         return {"DeclineShare": 100.0 * declined / decided, "ScoreMean": (scores - scores_before) / (count - before)}
+
+    def _score_bands(self) -> dict[str, float]:
+        """Return how many scores of the model in service fell into each band since the last line."""
+        version = self._version()
+        now = self._metrics.scores.counts((version,))
+        before = self._counts.get(version, [0] * len(now))
+        self._counts[version] = now
+        return {
+            f"ScoreBand{band:02d}": float(new - old) for band, (new, old) in enumerate(zip(now, before, strict=True))
+        }
 
     def _percentiles(self, name: str, histogram: Histogram, labels: tuple[str, ...]) -> dict[str, float]:
         """Return the upper bounds, in microseconds, that hold each share of the values since the last line."""

@@ -112,6 +112,10 @@ class Metrics:
         self.decisions = Counter(
             "tollgate_decisions_total", "Decisions.", ("model_version", "policy_version", "outcome", "degraded")
         )
+        self.tiers = Counter("tollgate_tiers_total", "Decisions by the tier that scored them.", ("tier",))
+        self.overrides = Counter("tollgate_overrides_total", "Outcomes changed after the policy.", ("override",))
+        self.lists_loaded = Counter("tollgate_lists_loaded_total", "Lists put in force.")
+        self.lists_refused = Counter("tollgate_lists_refused_total", "Lists that could not be read.")
         self.missing = Counter("tollgate_missing_views_total", "Feature views that could not be read.", ("view",))
         self.stale = Counter("tollgate_stale_views_total", "Feature views older than allowed.", ("view",))
         self.latency = Histogram(
@@ -121,12 +125,31 @@ class Metrics:
             ("stage",),
         )
         self.scores = Histogram("tollgate_score", "Calibrated scores.", SCORE_BOUNDS, ("model_version",))
+        self.shadow_scores = Histogram("tollgate_shadow_score", "Scores of a challenger that decides nothing.",
+                                       SCORE_BOUNDS, ("model_version",))  # fmt: skip
+        self.shadow_decisions = Counter(
+            "tollgate_shadow_decisions_total",
+            "What the champion decided, and what the challenger would have.",
+            ("model_version", "champion", "challenger"),
+        )
+        self.shadow_lost = Counter("tollgate_shadow_lost_total", "Decisions that the shadow did not score or write.")
         self.store_timeouts = Counter("tollgate_store_timeouts_total", "Reads not answered in time.")
         self.store_refusals = Counter("tollgate_store_refusals_total", "Reads not tried because the breaker was open.")
         self.store_losses = Counter("tollgate_store_losses_total", "Times the online store was given up.")
         self.store_probes = Counter("tollgate_store_probes_total", "Probes of a store given up.", ("result",))
+        self.store_redirects = Counter(
+            "tollgate_store_redirects_total", "Reads that followed a key to another node.", ("kind",)
+        )
+        self.store_repeats = Counter("tollgate_store_repeats_total", "Requests repeated because the store was busy.")
         self.decisions_lost = Counter("tollgate_decisions_lost_total", "Decisions missing from the decision log.")
         self.decisions_logged = Counter("tollgate_decisions_logged_total", "Decisions written to the decision log.")
+        self.decisions_delivered = Counter("tollgate_decisions_delivered_total", "Decisions taken by Firehose.")
+        self.decisions_undelivered = Counter(
+            "tollgate_decisions_undelivered_total", "Decisions that Firehose never got."
+        )
+        self.decisions_redelivered = Counter(
+            "tollgate_decisions_redelivered_total", "Decisions that Firehose has to be sent again."
+        )
         self.write_through = Counter("tollgate_write_through_total", "States written ahead of the stream.", ("result",))
         self.bundles_loaded = Counter("tollgate_bundles_loaded_total", "Bundles put to service.", ("model_version",))
         self.bundles_refused = Counter("tollgate_bundles_refused_total", "Bundles refused at reload.")

@@ -1,7 +1,8 @@
 """A model in service: a verified bundle with everything a request needs worked out once."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from fraud import velocity
 from fraud.bundle import ModelBundle, open_bundle
+from fraud.calibration import Calibration
 from fraud.errors import CorruptBundle
 from fraud.features import (
     CARD_PROFILE_FEATURES,
@@ -24,7 +26,9 @@ from fraud.policy import Reason
 from fraud.reasons import find_reasons
 from fraud.ring import new_scratch
 from fraud.shap import Explainer, attributions, explain_with
+from fraud.tiers import FULL, Tier, tier_for
 from fraud.transaction import Transaction
+from fraud.trees import Forest, predict_margin
 from fraud.velocity import FloatArray, transaction_change
 from fraud.windows import ENTITIES, Entity
 from serving.places import EntityPlaces, find_places
@@ -40,32 +44,34 @@ _NEEDED: Final[dict[str, frozenset[str]]] = {
 
 
 @dataclass(frozen=True)
-class Model:
-    """A bundle ready to serve.
+class Scoring:
+    """The model of one tier, ready to score.
 
     Parameters
     ----------
-    bundle
-        Verified.
-    reader
-        Of the bundle's read plan.
+    tier
+        Its name.
+    forest, calibration
+        From the bundle.
     columns
-        Place in ``FEATURE_NAMES`` of each input of the model; null when it takes all of them in that order.
+        Place in ``FEATURE_NAMES`` of each input; null when it takes all of them in that order.
     explainer
         For exact attributions.
-    places
-        Where in the replies to the plan each entity's values lie.
     """
 
-    bundle: ModelBundle
-    reader: CompiledReader
+    tier: Tier
+    forest: Forest
+    calibration: Calibration
     columns: npt.NDArray[np.intp] | None
     explainer: Explainer
-    places: tuple[EntityPlaces, ...]
 
     def row(self, vector: FloatArray) -> FloatArray:
         """Return the model's inputs out of a feature vector."""
         return vector if self.columns is None else vector[self.columns]
+
+    def score(self, row: FloatArray) -> float:
+        """Return the calibrated probability of fraud of the model's inputs."""
+        return self.calibration.score(predict_margin(self.forest, row))
 
     def reasons(self, transaction: Transaction, vector: FloatArray, row: FloatArray) -> tuple[Reason, ...]:
         """Return the reasons for the score of ``row``, taken from ``vector``."""
@@ -75,6 +81,38 @@ class Model:
             spread[self.columns] = contributions
             contributions = spread
         return find_reasons(transaction, vector, contributions)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle ready to serve.
+
+    Parameters
+    ----------
+    bundle
+        Verified.
+    reader
+        Of the bundle's read plan.
+    full
+        The model of the full tier.
+    tiers
+        Which model scores, by the entities that could not be read and by whether the stream is behind; a tier that the
+        bundle has no model of is scored by the full one, with what is unread as missing values.
+    places
+        Where in the replies to the plan each entity's values lie.
+    """
+
+    bundle: ModelBundle
+    reader: CompiledReader
+    full: Scoring
+    tiers: Mapping[tuple[frozenset[Entity], bool], Scoring]
+    places: tuple[EntityPlaces, ...]
+
+    def scoring(self, unread: Sequence[Entity], *, behind: bool) -> Scoring:
+        """Return the model that scores a transaction; the full one at once when all is well."""
+        if not unread and not behind:
+            return self.full
+        return self.tiers[frozenset(unread), behind]
 
 
 def prepare_model(files: Mapping[str, bytes]) -> Model:
@@ -87,20 +125,30 @@ def prepare_model(files: Mapping[str, bytes]) -> Model:
     """
     bundle = open_bundle(files)
     plan = plan_from(bundle.plan)
-    strangers = [name for name in bundle.features if name not in _PLACES]
-    if strangers:
-        raise CorruptBundle(f"contract.json names features this version does not compute: {', '.join(strangers[:5])}")
     _check_plan(plan)
-    places = np.array([_PLACES[name] for name in bundle.features], np.intp)
-    model = Model(
-        bundle,
-        CompiledReader(plan),
-        None if np.array_equal(places, np.arange(len(FEATURE_NAMES))) else places,
-        explain_with(bundle.forest),
-        find_places(plan),
-    )
+    full = _scoring(FULL, bundle.features, bundle.forest, bundle.calibration)
+    known = {FULL: full} | {
+        tier: _scoring(tier, held.features, held.forest, held.calibration) for tier, held in bundle.fallbacks.items()
+    }
+    subsets = [frozenset(c) for size in range(len(ENTITIES) + 1) for c in itertools.combinations(ENTITIES, size)]
+    tiers = {
+        (unread, behind): known.get(tier_for(unread, behind=behind), full)
+        for unread in subsets
+        for behind in (False, True)
+    }
+    model = Model(bundle, CompiledReader(plan), full, tiers, find_places(plan))
     warm(model)
     return model
+
+
+def _scoring(tier: Tier, features: Sequence[str], forest: Forest, calibration: Calibration) -> Scoring:
+    strangers = [name for name in features if name not in _PLACES]
+    if strangers:
+        named = "contract.json" if tier == FULL else f"fallback {tier}"
+        raise CorruptBundle(f"{named} names features this version does not compute: {', '.join(strangers[:5])}")
+    places = np.array([_PLACES[name] for name in features], np.intp)
+    whole = np.array_equal(places, np.arange(len(FEATURE_NAMES)))
+    return Scoring(tier, forest, calibration, None if whole else places, explain_with(forest))
 
 
 def _check_plan(plan: ReadPlan) -> None:
@@ -137,6 +185,7 @@ def warm(model: Model) -> None:
     scratch = new_scratch()
     evaluate_in_parts(transaction, states, nothing, scratch)  # what reads a state of an older version
     vector = evaluate(transaction, states, nothing, scratch)
-    row = model.row(vector)
-    model.bundle.score(row)
-    model.reasons(transaction, vector, row)
+    for scoring in {id(held): held for held in model.tiers.values()}.values():
+        row = scoring.row(vector)
+        scoring.score(row)
+        scoring.reasons(transaction, vector, row)

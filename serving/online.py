@@ -13,7 +13,6 @@ from fraud.errors import InvalidState, StoreUnavailable
 from fraud.features import NO_PROFILES, Profiles
 from fraud.transaction import Transaction
 from fraud.windows import ENTITIES, Entity
-from serving.connection import Reply
 from serving.decoding import (
     UNREADABLE,
     decode_number,
@@ -24,7 +23,7 @@ from serving.decoding import (
     decode_time,
 )
 from serving.model import Model
-from serving.store import OnlineStore
+from serving.store import OnlineStore, Reply
 
 
 class Online(msgspec.Struct, frozen=True):
@@ -72,7 +71,7 @@ async def read_online(transaction: Transaction, model: Model, store: OnlineStore
         "merchant_id": transaction.merchant_id,
     }
     try:
-        replies = await store.send(model.reader.payload(keys), len(keys))
+        replies = await store.fetch(model.reader, keys)
     except StoreUnavailable:
         return _unread(model)
     online = gather(replies, model, oldest_ms=transaction.event_time_ms - stale_after_ms)

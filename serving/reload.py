@@ -14,16 +14,29 @@ from fraud.errors import TollgateError
 from serving.logs import Seldom, note, warn
 from serving.metrics import Metrics
 from serving.model import Model, prepare_model
-from stores.bundle_files import read_bundle, read_manifest
+from stores.bundle_files import read_manifest
+from stores.bundle_signature import read_signed_bundle
 
 POLL_S: Final = 1.0
 
 
 class Reloader:
-    """Watches ``directory``, usually a symbolic link that is swapped, and hands new models to ``take``."""
+    """Watches ``directory``, usually a symbolic link that is swapped, and hands new models to ``take``.
 
-    def __init__(self, directory: Path, *, serving: str, take: Callable[[Model], None], metrics: Metrics) -> None:
+    With a ``key`` a bundle that is not signed by it is refused.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        serving: str,
+        take: Callable[[Model], None],
+        metrics: Metrics,
+        key: bytes | None = None,
+    ) -> None:
         self._directory = directory
+        self._key = key
         self._serving = serving
         self._take = take
         self._metrics = metrics
@@ -41,6 +54,10 @@ class Reloader:
         """Look now, also at a bundle refused before."""
         self._refused = ""
         self._wake.set()
+
+    def forget(self) -> None:
+        """Take whatever comes next, also what was served before."""
+        self._serving = ""
 
     def close(self) -> None:
         """Stop watching; a bundle being opened is finished and not taken."""
@@ -66,7 +83,7 @@ class Reloader:
         if version in (self._serving, self._refused):
             return
         try:
-            model = prepare_model(read_bundle(self._directory))
+            model = prepare_model(read_signed_bundle(self._directory, self._key))
         except TollgateError as error:
             self._refused = version
             self._metrics.bundles_refused.add()

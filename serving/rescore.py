@@ -11,10 +11,18 @@ import numpy as np
 from fraud.bundle import ModelBundle
 from fraud.errors import TollgateError
 from fraud.features import FEATURE_NAMES
-from fraud.policy import Policy
+from fraud.policy import Outcome, Override, Policy
+from fraud.tiers import FULL
+from fraud.velocity import FloatArray
 from serving.decisions import FEATURES_DIGEST, SUFFIX, LoggedDecision
 
 _decoder: Final = msgspec.json.Decoder(LoggedDecision)
+_OVERRIDDEN: Final[dict[Override, Outcome]] = {
+    "allow_list": "approve",
+    "block_list": "decline",
+    "decline_cap": "review",
+}
+_LISTS: Final = ("allow_list", "block_list")
 _PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
 
 
@@ -37,11 +45,12 @@ class Rescored:
     unreadable
         Lines that hold no decision.
     differences
-        Ids of decisions whose score, or outcome under its own policy, came out differently; the first thousand.
+        Ids of decisions whose score, or outcome under its own policy, came out differently, or whose override does not
+        agree with that policy; the first thousand.
     different
         How many those are.
     outcomes
-        Logged outcome and outcome now, such as ``approve > review``, with how many.
+        Logged outcome and outcome now, such as ``approve > review``, with how many; what a list decided stays.
     """
 
     compared: int = 0
@@ -114,13 +123,40 @@ def _compare(logged: LoggedDecision, bundle: ModelBundle, policy: Policy | None,
     if len(vector) != len(FEATURE_NAMES):
         found.unreadable += 1
         return
-    score = bundle.score(vector[[_PLACES[name] for name in bundle.features]])
-    degraded = bool(logged.missing)
-    own = bundle.policy.outcome(score, degraded=degraded)
-    if score != logged.score or own != logged.outcome:
+    score = _score(logged, bundle, vector)
+    own = None if score is None else _outcome(logged, bundle.policy, score)
+    said = logged.scored_outcome or logged.outcome
+    if score is None or score != logged.score or own != said or not is_audited(logged, bundle.policy):
         found.different += 1
         if len(found.differences) < 1000:
             found.differences.append(logged.decision_id)
-    now = own if policy is None else policy.outcome(score, degraded=degraded)
+    now = logged.outcome
+    if own is not None and score is not None and logged.override not in _LISTS:
+        now = _outcome(logged, policy, score) if policy is not None else now if own == said else own
     change = f"{logged.outcome} > {now}"
     found.outcomes[change] = found.outcomes.get(change, 0) + 1
+
+
+def _score(logged: LoggedDecision, bundle: ModelBundle, vector: FloatArray) -> float | None:
+    """Return the score of the tier that scored it; null when the bundle has no such tier."""
+    model = bundle if logged.tier == FULL else bundle.fallbacks.get(logged.tier)
+    if model is None:
+        return None
+    return model.score(vector[[_PLACES[name] for name in model.features]])
+
+
+def _outcome(logged: LoggedDecision, policy: Policy, score: float) -> Outcome:
+    segment = policy.segment(logged.transaction, logged.tier)
+    return policy.outcome(score, degraded=bool(logged.missing), tier=logged.tier, segment=segment)
+
+
+def is_audited(logged: LoggedDecision, policy: Policy) -> bool:
+    """Return whether override, outcome and propensity of a decision agree with the policy's control group."""
+    group, said = policy.control_group, logged.scored_outcome or logged.outcome
+    if logged.override == "control_group":
+        drawn = group.lot(logged.transaction.transaction_id) < group.share
+        return (said, logged.outcome, logged.propensity, drawn) == ("decline", "approve", group.share, True)
+    if logged.propensity != 1.0:
+        drawn = group.lot(logged.transaction.transaction_id) < group.share
+        return (said, logged.outcome, logged.propensity, drawn) == ("decline", "decline", 1.0 - group.share, False)
+    return logged.outcome == _OVERRIDDEN.get(logged.override, said)

@@ -14,12 +14,17 @@ from fraud.transaction import Transaction
 from fraud.velocity import FloatArray
 from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
 from serving.decisions import DecisionLog, Made
+from serving.lag import StreamLag
+from serving.logs import note, warn
 from serving.metrics import Metrics
 from serving.model import Model
 from serving.online import Online, read_online, without_invalid_states
+from serving.overrides import Overrides
+from serving.shadow import Shadow
 from serving.store import OnlineStore
 from serving.writing import WriteThrough
 
+MERCHANT_VELOCITY: Final = "merchant_velocity"
 _PLACES: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
 _OF_ENTITY: Final[dict[Entity, slice]] = {
     entity: slice(_PLACES[VELOCITY_FEATURES[entity][0].name], _PLACES[VELOCITY_FEATURES[entity][-1].name] + 1)
@@ -42,11 +47,16 @@ class Scorer:
         metrics: Metrics,
         settings: Settings,
         writer: WriteThrough | None = None,
+        overrides: Overrides | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.model = model
+        self._overrides = Overrides(metrics) if overrides is None else overrides
+        self._lag = StreamLag(settings.velocity_stale_after_s)
         self._store = store
         self._log = log
         self._writer = writer
+        self._shadow = shadow
         self._metrics = metrics
         self._stale_after_ms = settings.stale_after_s * 1000
         self._scratch = new_scratch()
@@ -67,10 +77,16 @@ class Scorer:
         online = await read_online(transaction, model, self._store, stale_after_ms=self._stale_after_ms)
         read = time.perf_counter()
         vector, online = self._vector(transaction, online, model)
-        row = model.row(vector)
-        score = model.bundle.score(row)
-        outcome = policy.outcome(score, degraded=bool(online.missing))
-        reasons = model.reasons(transaction, vector, row) if explain or outcome != "approve" else ()
+        scoring = model.scoring(online.unread, behind=self._is_behind(transaction, online, begun))
+        row = scoring.row(vector)
+        score = scoring.score(row)
+        segment = policy.segment(transaction, scoring.tier) if policy.segments else None
+        scored = policy.outcome(score, degraded=bool(online.missing), tier=scoring.tier, segment=segment)
+        decided_ms = time.time_ns() // 1_000_000
+        outcome, override, propensity = self._overrides.settle(
+            transaction, scored, policy, now_s=begun, now_ms=decided_ms
+        )
+        reasons = scoring.reasons(transaction, vector, row) if explain or outcome != "approve" else ()
         decision = Decision(
             decision_id,
             transaction.transaction_id,
@@ -81,9 +97,26 @@ class Scorer:
             policy.version,
             online.missing,
             online.stale,
+            scoring.tier,
+            "" if segment is None else segment.name,
+            scored,
+            override,
+            propensity,
         )
-        self._record(transaction, vector, online, decision, begun, read)
+        self._record(transaction, vector, online, decision, begun, read, decided_ms)
         return decision
+
+    def _is_behind(self, transaction: Transaction, online: Online, now_s: float) -> bool:
+        """Return whether velocity is older than allowed, by what was just read and what was before it."""
+        if MERCHANT_VELOCITY not in online.stored_times:
+            return self._lag.behind
+        changed = self._lag.saw(
+            transaction.merchant_id, transaction.event_time_ms, online.stored_times[MERCHANT_VELOCITY], now_s=now_s
+        )
+        if changed is not None:
+            tell = warn if changed else note
+            tell("velocity_found_stale" if changed else "velocity_found_fresh")
+        return self._lag.behind
 
     def _vector(self, transaction: Transaction, online: Online, model: Model) -> tuple[FloatArray, Online]:
         """Return the feature vector, and what it was made from when a state turned out to be none."""
@@ -104,6 +137,7 @@ class Scorer:
         decision: Decision,
         begun: float,
         read: float,
+        decided_ms: int,
     ) -> None:
         metrics, now = self._metrics, time.perf_counter()
         metrics.latency.add(read - begun, ("store",))
@@ -112,11 +146,17 @@ class Scorer:
         metrics.scores.add(decision.score, (decision.model_version,))
         degraded = "true" if decision.missing else "false"
         metrics.decisions.add((decision.model_version, decision.policy_version, decision.outcome, degraded))
+        metrics.tiers.add((decision.tier,))
+        if decision.override:
+            metrics.overrides.add((decision.override,))
         for view in decision.missing:
             metrics.missing.add((view,))
         for view in decision.stale:
             metrics.stale.add((view,))
         if self._writer is not None:
             self._writer.offer(transaction, online)
+        made = Made(transaction, vector, online, decision, decided_ms, now - begun)
         if self._log is not None:
-            self._log.append(Made(transaction, vector, online, decision, time.time_ns() // 1_000_000, now - begun))
+            self._log.append(made)
+        if self._shadow is not None:
+            self._shadow.offer(made)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -19,15 +20,23 @@ from fraud.errors import TollgateError
 from fraud.settings import Settings
 from serving.app import App
 from serving.decisions import DecisionLog
+from serving.delivery import TIMEOUT_S as DELIVERY_TIMEOUT_S
+from serving.delivery import Delivery
 from serving.embedded import EmbeddedMetrics, write_stdout
+from serving.list_reload import ListReloader
+from serving.lists import Lists
 from serving.logs import note
 from serving.metrics import Gauge, Metrics
 from serving.model import Model, prepare_model
+from serving.opening import open_store
+from serving.overrides import Overrides
 from serving.reload import Reloader
 from serving.scorer import Scorer
-from serving.store import OnlineStore
+from serving.shadow import Shadow
 from serving.writing import WriteThrough
-from stores.bundle_files import read_bundle
+from stores.access import redis_access
+from stores.aws_call import AwsCalls
+from stores.bundle_signature import read_key, read_signed_bundle
 
 DRAIN_S: Final = 25
 """SageMaker kills 30 s after SIGTERM."""
@@ -64,15 +73,18 @@ def serve(settings: Settings) -> None:
         The address is taken, or the decision log cannot be written.
     CorruptBundle
         There is no bundle, or not a good one.
+    InvalidSetting
+        A file of a certificate, password or key that the settings name cannot be used.
     """
     begun = time.perf_counter()
+    key = read_key(settings.bundle_key_file)
     with bind(settings.bind_host, settings.bind_port) as listener:
-        model = prepare_model(read_bundle(Path(settings.model_dir)))
+        model = prepare_model(read_signed_bundle(Path(settings.model_dir), key))
         note("bundle_loaded", version=model.bundle.version, features=len(model.bundle.features))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()
-        uvloop.run(_serve(settings, model, listener, begun))
+        uvloop.run(_serve(settings, model, listener, key=key, begun=begun))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -100,12 +112,24 @@ def _taken(host: str, port: int, error: OSError) -> StartRefused:
     )
 
 
-async def _serve(settings: Settings, model: Model, listener: socket.socket, begun: float) -> None:
+async def _serve(settings: Settings, model: Model, listener: socket.socket, *, key: bytes | None, begun: float) -> None:
     metrics = Metrics()
-    store = OnlineStore(settings, metrics)
+    store = open_store(settings, metrics)
     log = _start_log(settings, metrics)
     writer = _start_writer(settings, metrics)
-    scorer = Scorer(model, store=store, log=log, metrics=metrics, settings=settings, writer=writer)
+    overrides = Overrides(metrics)
+    lists = _start_lists(settings, metrics, overrides)
+    shadow = _start_shadow(settings, metrics)
+    scorer = Scorer(
+        model,
+        store=store,
+        log=log,
+        metrics=metrics,
+        settings=settings,
+        writer=writer,
+        overrides=overrides,
+        shadow=shadow,
+    )
     embedded = _start_embedded(settings, metrics, scorer)
     app = App(scorer, metrics=metrics, currency=settings.currency)
     metrics.bundles_loaded.add((model.bundle.version,))
@@ -117,7 +141,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
     def take(new: Model) -> None:
         scorer.model = new
 
-    reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics)
+    reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics, key=key)
     server = _Server(_config(app))
     try:
         await store.start()
@@ -131,16 +155,22 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, begu
         reloader.close()
     finally:
         await store.close()
-        for closing in (writer, log, embedded):
+        for closing in (lists, writer, shadow, log, embedded):
             if closing is not None:
                 closing.close()
-    note("scorer_stopped", decisions=metrics.decisions.total(), lost=metrics.decisions_lost.total())
+    note(
+        "scorer_stopped",
+        decisions=metrics.decisions.total(),
+        lost=metrics.decisions_lost.total() + metrics.decisions_undelivered.total(),
+    )
 
 
 def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
-    if not settings.decision_log:
+    if not (settings.decision_log or settings.decision_stream):
         return None
-    log = DecisionLog(Path(settings.decision_log), metrics=metrics)
+    directory = Path(settings.decision_log) if settings.decision_log else None
+    most_bytes = settings.decision_log_mb << 20
+    log = DecisionLog(directory, metrics=metrics, delivery=_open_delivery(settings, metrics), most_bytes=most_bytes)
     try:
         log.start()
     except OSError as error:
@@ -148,16 +178,50 @@ def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
     return log
 
 
+def _open_delivery(settings: Settings, metrics: Metrics) -> Delivery | None:
+    if not settings.decision_stream:
+        return None
+    calls = AwsCalls(
+        "firehose", settings.region, settings.aws_endpoint, environ=os.environ, timeout_s=DELIVERY_TIMEOUT_S
+    )
+    return Delivery(calls, settings.decision_stream, metrics=metrics)
+
+
 def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
     if not settings.write_through:
         return None
     directory = Path(settings.decision_log).parent / "written" if settings.decision_log else None
-    writer = WriteThrough(settings, metrics=metrics, directory=directory)
+    access = redis_access(settings, patient=True)
+    writer = WriteThrough(access, project=settings.project, metrics=metrics, directory=directory)
     try:
         writer.start()
     except OSError as error:
         raise StartRefused(f"cannot tell written states in {directory} ({error.strerror})") from None
     return writer
+
+
+def _start_lists(settings: Settings, metrics: Metrics, overrides: Overrides) -> ListReloader | None:
+    if not settings.lists:
+        return None
+
+    def take(new: Lists) -> None:
+        overrides.lists = new
+
+    lists = ListReloader(Path(settings.lists), take=take, metrics=metrics)
+    lists.start()
+    return lists
+
+
+def _start_shadow(settings: Settings, metrics: Metrics) -> Shadow | None:
+    if not settings.shadow_dir:
+        return None
+    log = Path(settings.decision_log) if settings.decision_log else None
+    shadow = Shadow(Path(settings.shadow_dir), log=log, metrics=metrics)
+    try:
+        shadow.start()
+    except OSError as error:
+        raise StartRefused(f"cannot write the shadow's log in {settings.decision_log} ({error.strerror})") from None
+    return shadow
 
 
 def _start_embedded(settings: Settings, metrics: Metrics, scorer: Scorer) -> EmbeddedMetrics | None:

@@ -7,11 +7,9 @@ stream: a busy one would lose most of these races. What was written is told in `
 like those of the stream's own log, after the store has taken it.
 """
 
-import contextlib
 import hashlib
 import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -23,16 +21,17 @@ import msgspec
 
 from fraud import velocity
 from fraud.errors import InvalidState, StoreUnavailable
-from fraud.settings import Settings
 from fraud.transaction import Transaction
 from fraud.windows import JOIN_KEYS, Entity
 from serving.decoding import decode_revision
 from serving.logs import Seldom
 from serving.metrics import Metrics
 from serving.online import Online
-from serving.store import pack
+from stores.access import Access
+from stores.cluster_wires import open_wires
 from stores.guards import SWAP_STATE, StateView, state_fields, state_view
 from stores.layout import entity_key
+from stores.wire import pack
 
 QUEUE_LENGTH: Final = 4096
 BATCH: Final = 64
@@ -62,25 +61,37 @@ class Seen(NamedTuple):
     online: Online
 
 
+class _Change(NamedTuple):
+    """A change, its key in the store and the command that makes it."""
+
+    told: Written
+    name: bytes
+    command: bytes
+
+
 class WriteThrough:
     """Writes states; :meth:`offer` never waits.
 
     Parameters
     ----------
+    access
+        Redis, with a credential that may write.
+    project
+        Feast project, the end of every key.
     directory
         Where changes are told; null for nowhere.
     """
 
-    def __init__(self, settings: Settings, *, metrics: Metrics, directory: Path | None) -> None:
-        self._settings = settings
+    def __init__(self, access: Access, *, project: str, metrics: Metrics, directory: Path | None) -> None:
+        self._project = project
         self._metrics = metrics
         self._directory = directory
         self._queue: queue.SimpleQueue[Seen | None] = queue.SimpleQueue()
         self._views: dict[Entity, StateView] = {entity: state_view(entity) for entity in _WRITTEN}
         self._thread = threading.Thread(target=self._run, name="write-through", daemon=True)
         self._seldom = Seldom()
-        self._socket: socket.socket | None = None
-        self._reader = hiredis.Reader()
+        self._wires = open_wires(access, TIMEOUT_S)
+        self._ready = False
         self._retry_at = 0.0
         self._file = -1
         self.overflowed = 0
@@ -111,7 +122,7 @@ class WriteThrough:
         """Write what is left and stop."""
         self._queue.put(None)
         self._thread.join()
-        self._disconnect()
+        self._wires.close()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -136,36 +147,29 @@ class WriteThrough:
         if self.overflowed:
             lost, self.overflowed = self.overflowed, 0
             self._metrics.write_through.add(("overflowed",), lost)
-        changes, commands = [], []
-        for transaction, online in batch:
-            for entity in _WRITTEN:
-                made = self._change(entity, transaction, online)
-                if made is not None:
-                    changes.append(made[0])
-                    commands.append(made[1])
-        if not commands:
+        made = [self._change(entity, transaction, online) for transaction, online in batch for entity in _WRITTEN]
+        changes = [change for change in made if change is not None]
+        if not changes:
             return
         try:
-            replies = self._round_trip(commands)
-        except (OSError, StoreUnavailable, hiredis.ProtocolError) as error:
-            self._disconnect()
-            self._retry_at = time.monotonic() + PAUSE_S
-            self._metrics.write_through.add(("failed",), len(commands))
-            self._seldom.warn("write_through_failed", error=type(error).__name__)
+            replies = self._round_trip(changes)
+        except StoreUnavailable as error:
+            self._pause()
+            self._metrics.write_through.add(("failed",), len(changes))
+            self._seldom.warn("write_through_failed", error=str(error))
             return
-        self._tell([change for change, reply in zip(changes, replies, strict=True) if self._taken(reply)])
+        self._tell([change.told for change, reply in zip(changes, replies, strict=True) if self._taken(reply)])
 
     def _taken(self, reply: object) -> bool:
         if isinstance(reply, hiredis.ReplyError):  # a store that lost the script, or a credential that may not write
             self._metrics.write_through.add(("failed",))
-            self._seldom.warn("write_through_refused", said=str(reply)[:40])
-            self._retry_at = time.monotonic() + PAUSE_S
-            self._disconnect()
+            self._seldom.warn("write_through_refused", said=str(reply).split(" ", 1)[0][:20])  # the rest may name a key
+            self._pause()
             return False
         self._metrics.write_through.add(("written" if reply == 1 else "conflict",))
         return reply == 1
 
-    def _change(self, entity: Entity, transaction: Transaction, online: Online) -> tuple[Written, bytes] | None:
+    def _change(self, entity: Entity, transaction: Transaction, online: Online) -> _Change | None:
         key = velocity.entity_key(entity, transaction)
         stored = online.stored_revisions.get(entity)
         if key is None or stored is None or entity in online.unread:
@@ -180,47 +184,23 @@ class WriteThrough:
             return None
         view, revision = self._views[entity], decode_revision(stored) + changed
         fields = state_fields(view, state, revision, velocity.newest_time_ms(entity, state))
-        name = entity_key(JOIN_KEYS[entity], key, self._settings.project)
+        name = entity_key(JOIN_KEYS[entity], key, self._project)
         command = pack((b"EVALSHA", _SWAP_SHA, b"1", name, view.revision, stored, *fields))
         told = Written(entity, key, revision, transaction.transaction_id, "transaction", transaction.event_time_ms)
-        return told, command
+        return _Change(told, name, command)
 
-    def _round_trip(self, commands: Sequence[bytes]) -> list[object]:
-        connection = self._socket or self._connect()
-        connection.sendall(b"".join(commands))
-        return self._replies(connection, len(commands))
-
-    def _replies(self, connection: socket.socket, wanted: int) -> list[object]:
-        replies: list[object] = []
-        while len(replies) < wanted:
-            data = connection.recv(1 << 16)
-            if not data:
-                raise StoreUnavailable("the online store closed the connection")
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
-                replies.append(reply)
-        return replies
-
-    def _connect(self) -> socket.socket:
+    def _round_trip(self, changes: Sequence[_Change]) -> list[object]:
         if time.monotonic() < self._retry_at:
             raise StoreUnavailable("the online store was away a moment ago")
-        settings = self._settings
-        connection = socket.create_connection((settings.redis_host, settings.redis_port), TIMEOUT_S)
-        self._socket, self._reader = connection, hiredis.Reader()
-        opening = [pack((b"SCRIPT", b"LOAD", SWAP_STATE.encode()))]
-        if settings.redis_password.value:
-            opening.insert(0, pack((b"AUTH", settings.redis_password.value.encode())))
-        connection.sendall(b"".join(opening))
-        refused = [r for r in self._replies(connection, len(opening)) if isinstance(r, hiredis.ReplyError)]
-        if refused:
-            raise StoreUnavailable(f"the online store lets us not write ({str(refused[0])[:40]})")
-        return connection
+        if not self._ready:
+            self._wires.tell_all(pack((b"SCRIPT", b"LOAD", SWAP_STATE.encode())))
+            self._ready = True
+        return self._wires.ask([change.name for change in changes], [(change.command,) for change in changes])
 
-    def _disconnect(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
-            self._socket = None
+    def _pause(self) -> None:
+        """Write nothing for a moment, then load the script again: the store may be another one."""
+        self._ready = False
+        self._retry_at = time.monotonic() + PAUSE_S
 
     def _tell(self, changes: Sequence[Written]) -> None:
         if self._file < 0 or not changes:

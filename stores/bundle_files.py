@@ -13,6 +13,7 @@ from typing import Final
 
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
+from fraud.fallback import FALLBACK_FILES
 
 MAX_FILE_BYTES: Final = 1 << 30
 """Largest file read: a model of a thousand deep trees is some tens of megabytes."""
@@ -60,7 +61,7 @@ def read_bundle(directory: Path) -> dict[str, bytes]:
     if not place.is_dir():
         raise CorruptBundle(f"model directory {directory} does not exist")
     files = {}
-    for name in (MANIFEST, *FILES):
+    for name in (MANIFEST, *FILES, *(name for name in FALLBACK_FILES if (place / name).exists())):
         path = place / name
         try:
             if path.stat().st_size > MAX_FILE_BYTES:

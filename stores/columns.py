@@ -91,6 +91,32 @@ def number_keys(columns: Sequence[Any]) -> tuple[Any, list[IntArray]]:
     return whole.dictionary, [numbers[a:b] for a, b in pairwise(bounds)]
 
 
+class KeyNumbers:
+    """Numbers the strings of columns that come in parts; see :func:`number_keys`."""
+
+    def __init__(self) -> None:
+        self._dictionaries: list[Any] = []
+        self._indices: list[IntArray] = []
+
+    def add(self, column: Any) -> None:
+        """Take in the next part."""
+        part = joined(pc.cast(column, pa.string())).dictionary_encode()
+        self._dictionaries.append(part.dictionary)
+        self._indices.append(integers(part.indices, null=-1).astype(np.int32))
+
+    def finish(self) -> tuple[Any, IntArray]:
+        """Return the distinct strings, and the number of each string of all parts, -1 for null and for empty."""
+        strings = pa.concat_arrays([*self._dictionaries, pa.array([], pa.string())])
+        keys = pc.unique(strings.filter(pc.not_equal(strings, "")))
+        numbers = np.append(integers(pc.index_in(strings, value_set=keys), null=-1), -1)  # place -1 is null's
+        first = 0
+        parts = []
+        for dictionary, indices in zip(self._dictionaries, self._indices, strict=True):
+            parts.append(numbers[np.where(indices < 0, -1, indices + first)])
+            first += len(dictionary)
+        return keys, np.concatenate([np.empty(0, np.int64), *parts])
+
+
 def find_keys(keys: Any, asked: Any) -> IntArray:
     """Return the number of each asked string among ``keys``, -1 where it is not there."""
     found = pc.index_in(pc.cast(joined(asked), keys.type), value_set=keys, skip_nulls=True)
@@ -100,3 +126,11 @@ def find_keys(keys: Any, asked: Any) -> IntArray:
 def nullable(values: FloatArray) -> Any:
     """Return numbers as an Arrow array in which NaN is null."""
     return pa.array(np.ascontiguousarray(values), from_pandas=True)
+
+
+def same_bits(found: FloatArray, expected: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return where two arrays hold the same bits; any NaN equals any other, and 0.0 equals -0.0 does not hold."""
+    both_null = np.isnan(found) & np.isnan(expected)
+    left = np.ascontiguousarray(found).view(np.int64)
+    right = np.ascontiguousarray(expected).view(np.int64)
+    return np.asarray(both_null | (left == right), np.bool_)

@@ -19,7 +19,7 @@ from stores.dynamodb_layout import (
     keys_and_attributes,
     table_name,
 )
-from stores.layout import Value, decode_value
+from stores.layout import decode_value, encode_timestamp
 from stores.plan import PlannedEntity, Reading, ReadPlan
 
 RequestItems = dict[str, Any]
@@ -66,16 +66,33 @@ class TableReader:
         StoreUnavailable
             Tables are still unanswered. To read them as never seen would be a silent null.
         """
+        found = self._found(responses)
+        return {planned.entity: self._reading(planned, found) for planned in self.plan.entities}
+
+    def replies(self, responses: Sequence[Mapping[str, Any]]) -> list[list[bytes | None]]:
+        """Return what Redis would answer to :meth:`stores.plan.CompiledReader.commands`; raises as :meth:`readings`."""
+        found = self._found(responses)
+        return [self._reply(planned, found) for planned in self.plan.entities]
+
+    def _found(self, responses: Sequence[Mapping[str, Any]]) -> dict[str, Item]:
         left = unanswered(responses[-1]) if responses else self._asked
         if left:
             raise StoreUnavailable(f"the online store left {len(left)} of its tables unanswered")
-        found = {table: items[0] for response in responses for table, items in response["Responses"].items() if items}
-        return {planned.entity: self._reading(planned, found) for planned in self.plan.entities}
+        return {table: items[0] for response in responses for table, items in response["Responses"].items() if items}
+
+    def _reply(self, planned: PlannedEntity, found: Mapping[str, Item]) -> list[bytes | None]:
+        items = {view: found.get(table_name(self.plan.project, view), _NOTHING) for view in planned.views}
+        held = {view: got.get(VALUES, {"M": _NOTHING})["M"] for view, got in items.items()}
+        values = [_serialised(held[field.view].get(field.feature)) for field in planned.fields]
+        times = (got.get(TIME) for got in items.values())
+        return [*values, *(None if time is None else encode_timestamp(decode_time(time["S"])) for time in times)]
 
     def _reading(self, planned: PlannedEntity, found: Mapping[str, Item]) -> Reading:
         items = {view: found.get(table_name(self.plan.project, view), _NOTHING) for view in planned.views}
         held = {view: got.get(VALUES, {"M": _NOTHING})["M"] for view, got in items.items()}
-        values = {field.feature: _value(held[field.view].get(field.feature)) for field in planned.fields}
+        values = {
+            field.feature: decode_value(_serialised(held[field.view].get(field.feature))) for field in planned.fields
+        }
         times = {view: decode_time(got[TIME]["S"]) if TIME in got else None for view, got in items.items()}
         return Reading(values, times)
 
@@ -96,8 +113,8 @@ def _asked(project: str, planned: PlannedEntity, *, consistent: bool) -> dict[st
     return out
 
 
-def _value(attribute: Mapping[str, Any] | None) -> Value:
+def _serialised(attribute: Mapping[str, Any] | None) -> bytes | None:
     if attribute is None:
         return None
     data = attribute["B"]
-    return decode_value(b64decode(data) if isinstance(data, str) else bytes(data))
+    return b64decode(data) if isinstance(data, str) else bytes(data)

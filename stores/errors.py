@@ -22,6 +22,6 @@ class UnsupportedRequest(TollgateError):
 
 
 class InvalidStoreConfig(TollgateError):
-    """An online store was configured in a way that would take its guards away."""
+    """A store was configured with a value out of bounds, or in a way that would take its guards away."""
 
     code = "invalid_store_config"

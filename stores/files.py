@@ -1,7 +1,9 @@
 """Parquet files behind a source: a file, a folder or a bucket's prefix, read by columns and by time."""
 
+import functools
+import operator
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +15,10 @@ import pyarrow.fs as pfs
 
 from stores.columns import MOMENT, joined, moments
 from stores.errors import UnreadableSource, UnsupportedRequest
+from stores.parts import DAY_COLUMN, broken_part, checked, missing_days, rows_by_day
 
-DAY_COLUMN: Final = "dt"
-"""Hive partition of the transaction log: the UTC day of event time, ISO 8601."""
+READ_AHEAD: Final = 4
+"""Batches decoded ahead of the one in hand: bounds the memory of reading."""
 
 _DAYS: Final = pds.partitioning(pa.schema([(DAY_COLUMN, pa.string())]), flavor="hive")
 
@@ -93,19 +96,70 @@ def read_files(location: Location, columns: Sequence[str], time: str, span: Span
     UnreadableSource
         Nothing there, a broken file, a missing column, or a type that differs from file to file.
     """
+    batches = list(read_batches(location, columns, time, span, wanted))
+    return pa.concat_tables(batches[1:]) if len(batches) > 1 else batches[0]
+
+
+def read_batches(
+    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None
+) -> Iterator[Any]:
+    """Yield what :func:`read_files` returns in parts, in order; the first has no rows, so that there always is one.
+
+    Raises
+    ------
+    UnreadableSource
+        As :func:`read_files`.
+    """
+    dataset, condition = _prepared(location, (*columns, time), time, span, wanted)
+    names = list(columns)
+    yield _in_moments(pa.Table.from_batches([], pa.schema([dataset.schema.field(name) for name in names])))
+    try:
+        for batch in dataset.to_batches(columns=names, filter=condition, batch_readahead=READ_AHEAD):
+            if batch.num_rows:
+                yield _in_moments(pa.Table.from_batches([batch]))
+    except (pa.ArrowException, OSError) as error:
+        place = broken_part(dataset, names) or location.address
+        raise UnreadableSource(f"{place} cannot be read: {error}") from error
+
+
+def count_days(location: Location, columns: Sequence[str], time: str, span: Span) -> dict[str, int]:
+    """Return how many rows each day of a log has, by ISO day in order; nothing where files are not kept by day.
+
+    Raises
+    ------
+    UnreadableSource
+        As :func:`read_files`; or a whole day is missing between two busy ones.
+    """
+    dataset, _ = _prepared(location, (*columns, time), time, span)
+    rows = rows_by_day(dataset)
+    gaps = missing_days(rows)
+    if gaps:
+        raise UnreadableSource(
+            f"{location.address} has no rows of {', '.join(gaps[:5])}, though the days around are busy; restore the "
+            f"day, or write an empty file to {DAY_COLUMN}={gaps[0]} if it was one without payments"
+        )
+    return rows
+
+
+def _prepared(location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None) -> tuple[Any, Any]:
+    """Return the files of a span, checked, and the condition its rows fulfil."""
     try:
         dataset = _open(location)
-        missing = [name for name in (*columns, time) if name not in dataset.schema.names]
+        missing = [name for name in columns if name not in dataset.schema.names]
         if missing:
             raise UnreadableSource(
                 f"{location.address} has no column {', '.join(map(repr, missing))}; it has {dataset.schema.names}"
             )
         condition = _condition(dataset.schema, time, span)
-        if wanted is not None:
-            condition = wanted if condition is None else condition & wanted
-        table = dataset.to_table(columns=list(columns), filter=condition)
+        dataset = checked(dataset, columns, _days(dataset.schema, span))
     except (pa.ArrowException, OSError) as error:
         raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
+    if wanted is not None:
+        condition = wanted if condition is None else condition & wanted
+    return dataset, condition
+
+
+def _in_moments(table: Any) -> Any:
     for index, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type) and field.type != MOMENT:
             table = table.set_column(index, field.name, moments(table.column(index)))
@@ -114,16 +168,15 @@ def read_files(location: Location, columns: Sequence[str], time: str, span: Span
 
 def _open(location: Location) -> Any:
     filesystem, path = location.open()
-    kind = filesystem.get_file_info(path).type
-    if kind == pfs.FileType.NotFound:
+    info = filesystem.get_file_info(path)
+    if info.type == pfs.FileType.NotFound:
         raise UnreadableSource(f"{location.address} does not exist; write the data first, or correct the path")
-    if kind == pfs.FileType.File:
+    if info.type == pfs.FileType.File:
         return pds.dataset(path, filesystem=filesystem, format="parquet")
-    dataset = pds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive")
+    days = _DAYS if _has_days(filesystem, path, info) else "hive"
+    dataset = pds.dataset(path, filesystem=filesystem, format="parquet", partitioning=days)
     if not dataset.files:
         raise UnreadableSource(f"{location.address} holds no Parquet file")
-    if DAY_COLUMN in dataset.schema.names:
-        return pds.dataset(path, filesystem=filesystem, format="parquet", partitioning=_DAYS)
     return dataset
 
 
@@ -136,15 +189,23 @@ def _condition(schema: Any, time: str, span: Span) -> Any:
         parts.append(pds.field(time) >= _bound(span.first_us, kind, first=True))
     if span.last_us is not None:
         parts.append(pds.field(time) <= _bound(span.last_us, kind, first=False))
-    if span.by_day and DAY_COLUMN in schema.names:
-        if span.first_us is not None:
-            parts.append(pds.field(DAY_COLUMN) >= _day(span.first_us))
-        if span.last_us is not None:
-            parts.append(pds.field(DAY_COLUMN) <= _day(span.last_us))
-    condition = None
-    for part in parts:
-        condition = part if condition is None else condition & part
-    return condition
+    return _all_of(parts)
+
+
+def _days(schema: Any, span: Span) -> Any:
+    """Return the condition that whole days of a span fulfil; null where files are not kept by day."""
+    if not span.by_day or DAY_COLUMN not in schema.names:
+        return None
+    parts = []
+    if span.first_us is not None:
+        parts.append(pds.field(DAY_COLUMN) >= _day(span.first_us))
+    if span.last_us is not None:
+        parts.append(pds.field(DAY_COLUMN) <= _day(span.last_us))
+    return _all_of(parts)
+
+
+def _all_of(parts: Sequence[Any]) -> Any:
+    return functools.reduce(operator.and_, parts) if parts else None
 
 
 def _bound(time_us: int, kind: Any, *, first: bool) -> Any:

@@ -1,6 +1,6 @@
 """One request for historical features, answered view by view; every row asked about comes back, in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,16 +13,18 @@ from feast.types import from_feast_to_pyarrow_type
 
 from fraud.errors import UnknownFeature
 from fraud.windows import JOIN_KEYS, Entity
-from stores.columns import integers, joined
+from stores.as_known import AsKnown
+from stores.columns import IntArray, integers, joined
 from stores.errors import InvalidEntityFrame
 from stores.files import Location
 from stores.log import Log, load_log
 from stores.tags import VELOCITY_TAG, tagged_entity
-from stores.view_join import Rows, join_keys, join_view, require_columns, view_name
-from stores.windows_join import Asked, states_at, velocity_arrays
+from stores.velocity_slabs import MOST_ROWS, VelocitySlabs
+from stores.view_join import Rows, ViewRows, join_keys, require_columns, view_name
+from stores.windows_join import Asked, known_states_at, states_at, velocity_columns_of
 
-ON_DEMAND_SLAB: Final = 65_536
-"""Rows given to an on-demand function at a time."""
+ROWS: Final = 131_072
+"""Rows answered at a time: bounds the memory beside sources and answer to about 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class HistoryRequest:
     full_names
         Whether features are named ``view__feature``.
     as_known
-        Whether a row counts only once it had arrived (its created time is not after the question's).
+        Counts a row only once it had arrived, if given.
+    log_rows
+        How many rows of the transaction log may be in memory for the windows.
     """
 
     rows: Rows
@@ -53,38 +57,66 @@ class HistoryRequest:
     on_demand: Mapping[str, OnDemandFeatureView]
     locations: Mapping[str, Location]
     full_names: bool = False
-    as_known: bool = False
+    as_known: AsKnown | None = None
+    log_rows: int = MOST_ROWS
 
     def answer(self) -> Any:
-        """Return the rows with their features, an Arrow table.
+        """Return the rows with their features, an Arrow table."""
+        return pa.concat_tables(self.tables())
+
+    def tables(self) -> Iterator[Any]:
+        """Yield the rows with their features in order, some rows at a time; sources are read once.
 
         States that Feast added because the windows need them are left out: the windows come from the log.
         """
-        columns: dict[tuple[str, str], Any] = {}
-        log = self._load_log()
         hidden = self._replaced_views()
-        for name, view in self.views.items():
-            features = [feature for owner, feature in self.refs if owner == name]
-            entity = velocity_entity(view)
-            if name in hidden:
-                continue
-            if entity is None:
-                found = join_view(self.rows, view, features, self.locations[name], as_known=self.as_known)
-            else:
-                found = self._states(log, view, entity, features)
-            columns |= {(name, feature): array for feature, array in found.items()}
-        for name, on_demand in self.on_demand.items():
-            features = [feature for owner, feature in self.refs if owner == name]
-            found = (
-                velocity_arrays(log, self._asked(), features)
-                if log is not None and VELOCITY_TAG in on_demand.tags
-                else self._run(on_demand, columns, features)
-            )
-            columns |= {(name, feature): array for feature, array in found.items()}
-        return self._assemble(columns, hidden)
+        self._check_names(hidden)
+        velocity = self._velocity()
+        log = self._whole_log() if velocity is None else None
+        views = {
+            name: ViewRows(view, self._features(name), self.locations[name], self.rows.as_of_us)
+            for name, view in self.views.items()
+            if velocity_entity(view) is None
+        }
+        for start in range(0, max(1, len(self.rows.as_of_us)), ROWS):
+            part = slice(start, start + ROWS)
+            rows = Rows(self.rows.table.slice(start, ROWS), self.rows.as_of_us[part])
+            columns: dict[tuple[str, str], Any] = {}
+            for name, view in self.views.items():
+                entity = velocity_entity(view)
+                if name in hidden:
+                    continue
+                if entity is None:
+                    found = views[name].join(rows, self.as_known)
+                else:
+                    found = self._states(log, view, entity, rows)
+                columns |= {(name, feature): array for feature, array in found.items()}
+            for name, on_demand in self.on_demand.items():
+                features = self._features(name)
+                found = (
+                    velocity_columns_of(velocity.values(part), integers(rows.table["amount_minor"]), features)
+                    if velocity is not None and VELOCITY_TAG in on_demand.tags
+                    else _run(on_demand, columns, features, rows.table)
+                )
+                columns |= {(name, feature): array for feature, array in found.items()}
+            yield self._assemble(rows, columns, hidden)
 
-    def _assemble(self, columns: Mapping[tuple[str, str], Any], hidden: set[str]) -> Any:
-        arrays = dict(zip(self.rows.table.column_names, self.rows.table.columns, strict=True))
+    def _features(self, name: str) -> list[str]:
+        return [feature for owner, feature in self.refs if owner == name]
+
+    def _check_names(self, hidden: set[str]) -> None:
+        """Refuse a column of the rows that would vanish behind a feature of its name."""
+        if not self.full_names:
+            asked = {feature for owner, feature in self.refs if owner not in hidden}
+            both = sorted(asked & set(self.rows.table.column_names))
+            if both:
+                raise InvalidEntityFrame(
+                    f"column {both[0]!r} of the rows has the name of a feature asked for; rename it, or ask with "
+                    "full_feature_names=True"
+                )
+
+    def _assemble(self, rows: Rows, columns: Mapping[tuple[str, str], Any], hidden: set[str]) -> Any:
+        arrays = dict(zip(rows.table.column_names, rows.table.columns, strict=True))
         for owner, feature in self.refs:
             if owner in hidden:
                 continue
@@ -99,15 +131,21 @@ class HistoryRequest:
             return set()
         return {name for name, view in self.views.items() if velocity_entity(view) is not None}
 
-    def _load_log(self) -> Log | None:
-        velocity = [name for name, view in self.views.items() if velocity_entity(view) is not None]
-        if not velocity:
+    def _velocity(self) -> VelocitySlabs | None:
+        """Return what evaluates the windows; null when none are asked for."""
+        hidden = self._replaced_views()
+        if not hidden:
+            return None
+        return VelocitySlabs(lake_of(self.locations[min(hidden)]), self._asked(), self.log_rows)
+
+    def _whole_log(self) -> Log | None:
+        """Return the log from its beginning, which a state needs; null when no state is asked for."""
+        stated = [name for name, view in self.views.items() if velocity_entity(view) is not None]
+        if not stated:
             return None
         times = self.rows.as_of_us // 1000
         last = int(times.max()) if len(times) else 0
-        whole = not self._replaced_views()  # a state needs the whole past, a window its reach
-        first = None if whole or not len(times) else int(times.min())
-        return load_log(lake_of(self.locations[velocity[0]]), first_ms=first, last_ms=last)
+        return load_log(lake_of(self.locations[stated[0]]), last_ms=last, arrivals=self.as_known is not None)
 
     def _asked(self) -> Asked:
         table = self.rows.table
@@ -124,38 +162,41 @@ class HistoryRequest:
                     f"{as_of_ms[wrong[0]]} in epoch milliseconds ({len(wrong)} rows differ)"
                 )
         require_columns(table, ("amount_minor", *JOIN_KEYS.values()), nulls=False)
-        return Asked(table, as_of_ms, integers(table["amount_minor"]))
+        return Asked(table, as_of_ms, integers(table["amount_minor"]), self._newest_arrivals(self.rows))
 
-    def _states(self, log: Log | None, view: FeatureView, entity: Entity, features: Sequence[str]) -> dict[str, Any]:
+    def _newest_arrivals(self, rows: Rows) -> IntArray | None:
+        return None if self.as_known is None else self.as_known.newest_arrival_us(rows.as_of_us)
+
+    def _states(self, log: Log | None, view: FeatureView, entity: Entity, rows: Rows) -> dict[str, Any]:
         if log is None:
             raise UnknownFeature(f"view {view.name!r} has no transaction log")
-        key = log.numbers(entity, self.rows.table[join_keys(view)[0][1]])
-        state, revision = states_at(log.history(entity), key, self.rows.as_of_us // 1000)
+        key = log.numbers(entity, rows.table[join_keys(view)[0][1]])
+        as_of_ms, until = rows.as_of_us // 1000, self._newest_arrivals(rows)
+        if until is None:
+            state, revision = states_at(log.history(entity), key, as_of_ms)
+        else:
+            state, revision = known_states_at(log.known_history(entity), key, as_of_ms, until)
         both = {f"{entity}_state": state, f"{entity}_revision": revision}
-        return {feature: both[feature] for feature in features if feature in both}
+        return {feature: both[feature] for feature in self._features(view_name(view)) if feature in both}
 
-    def _run(
-        self, view: OnDemandFeatureView, columns: Mapping[tuple[str, str], Any], features: Sequence[str]
-    ) -> dict[str, Any]:
-        """Run an on-demand view by Feast's own code, over nothing but its declared inputs, slab by slab."""
-        inputs = {
-            feature.name: columns[view_name(source), feature.name]
-            for source in view.source_feature_view_projections.values()
-            for feature in source.features
-        }
-        wanted = [field.name for source in view.source_request_sources.values() for field in source.schema]
-        require_columns(self.rows.table, wanted)
-        inputs |= {name: self.rows.table[name] for name in wanted}
-        table = pa.table(inputs)
-        types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}
-        if not table.num_rows:
-            return {feature: pa.array([], types[feature]) for feature in features}
-        parts = [
-            view.transform_arrow(table.slice(start, ON_DEMAND_SLAB))
-            for start in range(0, table.num_rows, ON_DEMAND_SLAB)
-        ]
-        made = pa.concat_tables(parts)
-        return {feature: _null_for_nan(pc.cast(joined(made[feature]), types[feature])) for feature in features}
+
+def _run(
+    view: OnDemandFeatureView, columns: Mapping[tuple[str, str], Any], features: Sequence[str], rows: Any
+) -> dict[str, Any]:
+    """Run an on-demand view by Feast's own code, over nothing but its declared inputs."""
+    inputs = {
+        feature.name: columns[view_name(source), feature.name]
+        for source in view.source_feature_view_projections.values()
+        for feature in source.features
+    }
+    wanted = [field.name for source in view.source_request_sources.values() for field in source.schema]
+    require_columns(rows, wanted)
+    table = pa.table(inputs | {name: rows[name] for name in wanted})
+    types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}
+    if not table.num_rows:
+        return {feature: pa.array([], types[feature]) for feature in features}
+    made = view.transform_arrow(table)
+    return {feature: _null_for_nan(pc.cast(joined(made[feature]), types[feature])) for feature in features}
 
 
 def lake_of(log: Location) -> Location:

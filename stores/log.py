@@ -5,7 +5,7 @@ A *lake* is a folder, or a prefix of a bucket, with ``transactions/dt=YYYY-MM-DD
 transaction at the time it became known. The log may hold a transaction twice; it counts once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,21 +17,23 @@ import pyarrow.dataset as pds
 
 from fraud import ring
 from fraud.history import History, Questions, sort_history
+from fraud.known import KnownHistory, sort_known
 from fraud.velocity import Changes, country_code
-from fraud.windows import JOIN_KEYS, PARTIES, Entity, reach_ms
+from fraud.windows import ENTITIES, JOIN_KEYS, PARTIES, Entity, reach_ms
 from stores.columns import (
     IntArray,
+    KeyNumbers,
     find_keys,
     floats,
     hash_column,
     hash_strings,
     integers,
     joined,
+    microseconds,
     milliseconds,
-    number_keys,
 )
-from stores.errors import UnreadableSource
-from stores.files import Location, Span, read_files
+from stores.errors import UnreadableSource, UnsupportedRequest
+from stores.files import Location, Span, count_days, read_batches, read_files
 
 REACH_MS: Final = reach_ms()
 """How far before a question's time a window may reach: the longest window, and its tile."""
@@ -40,6 +42,7 @@ TRANSACTIONS: Final = "transactions"
 LABELS: Final = "labels.parquet"
 
 _TIME: Final = "event_timestamp"
+_CREATED: Final = "created_timestamp"
 _CHANGE_COLUMNS: Final = (
     "transaction_id",
     *JOIN_KEYS.values(),
@@ -50,6 +53,7 @@ _CHANGE_COLUMNS: Final = (
     "longitude",
     "authorised",
 )
+_NULLABLE: Final = {*JOIN_KEYS.values(), "latitude", "longitude", "authorised"} - {"card_id", "merchant_id"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Log:
         Records of :data:`fraud.ring.ENTRY` without ``party`` and ``other``.
     transaction_keys, report_keys
         The key numbers of each record, -1 where it has none.
+    arrived_us
+        When each transaction and then each report arrived, epoch microseconds; null when the log was loaded without.
     """
 
     keys: Mapping[Entity, Any]
@@ -71,16 +77,33 @@ class Log:
     transaction_keys: Mapping[Entity, IntArray]
     reports: Changes
     report_keys: Mapping[Entity, IntArray]
+    arrived_us: IntArray | None = None
 
     def history(self, entity: Entity) -> History:
         """Return what happened to every ``entity``, sorted; transactions that lie in the log twice count once."""
+        key, changes = self._changes(entity)
+        return sort_history(entity, key, changes, len(self.keys[entity]))
+
+    def known_history(self, entity: Entity) -> KnownHistory:
+        """Return what happened to every ``entity`` and when it arrived.
+
+        Raises
+        ------
+        UnsupportedRequest
+            The log was loaded without arrivals.
+        """
+        if self.arrived_us is None:
+            raise UnsupportedRequest("the log was loaded without arrivals; load it with arrivals=True")
+        key, changes = self._changes(entity)
+        return sort_known(entity, key, changes, self.arrived_us, len(self.keys[entity]))
+
+    def _changes(self, entity: Entity) -> tuple[IntArray, Changes]:
         changes = np.concatenate((self.transactions, self.reports))
         count = len(self.transactions)
         party, other = PARTIES[entity]
         changes["party"][:count] = self._hashes(party)
         changes["other"][:count] = self._hashes(other)
-        key = np.concatenate((self.transaction_keys[entity], self.report_keys[entity]))
-        return sort_history(entity, key, changes, len(self.keys[entity]))
+        return np.concatenate((self.transaction_keys[entity], self.report_keys[entity])), changes
 
     def numbers(self, entity: Entity, keys: Any) -> IntArray:
         """Return the number of each join key in an Arrow string column; -1 for null, empty and never seen."""
@@ -127,11 +150,11 @@ def _rounded(column: Any) -> IntArray:
     return np.where(np.isnan(degrees), ring.NOWHERE, np.rint(np.nan_to_num(degrees) * 1e5)).astype(np.int64)
 
 
-def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None = None) -> Log:
+def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None = None, arrivals: bool = False) -> Log:
     """Return what questions asked from ``first_ms`` to ``last_ms`` may see.
 
     Only the days from ``first_ms - REACH_MS`` on are read, and nothing at or after ``last_ms``: a question never sees
-    its own time. Null is no bound; a state needs the whole past.
+    its own time. Null is no bound; a state needs the whole past. Created times are read when ``arrivals`` are wanted.
 
     Raises
     ------
@@ -145,18 +168,45 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     """
     first = None if first_ms is None else (first_ms - REACH_MS) * 1000
     last = None if last_ms is None else last_ms * 1000 - 1
+    columns = (*_CHANGE_COLUMNS, _CREATED) if arrivals else _CHANGE_COLUMNS
     source = lake.within(TRANSACTIONS)
-    table = read_files(source, _CHANGE_COLUMNS, _TIME, Span(first, last, by_day=True))
-    _check_nulls(source, table, ("transaction_id", "card_id", "merchant_id", "amount_minor", _TIME, "country"))
+    numbers = {entity: KeyNumbers() for entity in ENTITIES}
+    changes, arrived = [], []
+    for table in read_batches(source, columns, _TIME, Span(first, last, by_day=True)):
+        _check_nulls(source, table, [name for name in columns if name not in _NULLABLE])
+        changes.append(transaction_changes(table))
+        arrived.append(microseconds(table[_CREATED]) if arrivals else np.empty(0, np.int64))
+        for entity, column in JOIN_KEYS.items():
+            numbers[entity].add(table[column])
     reports = _read_reports(lake, first, last)
+    if arrivals:
+        arrived.append(microseconds(reports[_CREATED]))
+    count = sum(map(len, changes))
     keys, of_transactions, of_reports = {}, {}, {}
     for entity, column in JOIN_KEYS.items():
-        keys[entity], numbers = number_keys([table[column], reports[column]])
-        of_transactions[entity], of_reports[entity] = numbers
-    return Log(keys, _transaction_changes(table), of_transactions, _report_changes(reports), of_reports)
+        numbers[entity].add(reports[column])
+        keys[entity], both = numbers[entity].finish()
+        of_transactions[entity], of_reports[entity] = both[:count], both[count:]
+    when = np.concatenate(arrived) if arrivals else None
+    return Log(keys, np.concatenate(changes), of_transactions, report_changes(reports), of_reports, when)
 
 
-def _transaction_changes(table: Any) -> Changes:
+def log_days(lake: Location, *, first_ms: int, last_ms: int) -> dict[str, int]:
+    """Return the transactions of each day that questions asked from ``first_ms`` to ``last_ms`` may see, by ISO day.
+
+    Days are in order; there are none where the log is not kept by day.
+
+    Raises
+    ------
+    UnreadableSource
+        A file is missing, broken or lacks a column, or a whole day is missing between two busy ones.
+    """
+    span = Span((first_ms - REACH_MS) * 1000, last_ms * 1000 - 1, by_day=True)
+    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, span)
+
+
+def transaction_changes(table: Any) -> Changes:
+    """Return the changes that rows of the log make, but for their parties."""
     changes = np.zeros(table.num_rows, ring.ENTRY)
     changes["time"] = milliseconds(table[_TIME])
     changes["id"] = hash_strings(joined(table["transaction_id"]))
@@ -171,9 +221,10 @@ def _transaction_changes(table: Any) -> Changes:
     return changes
 
 
-def _report_changes(reports: Any) -> Changes:
+def report_changes(reports: Any) -> Changes:
+    """Return the changes that fraud reports make: each at the time it became known."""
     changes = np.zeros(reports.num_rows, ring.ENTRY)
-    changes["time"] = milliseconds(reports["created_timestamp"])
+    changes["time"] = milliseconds(reports[_CREATED])
     changes["id"] = hash_strings(joined(reports["transaction_id"]))
     changes["latitude"] = changes["longitude"] = ring.NOWHERE
     changes["flags"] = ring.REPORT
@@ -186,12 +237,11 @@ def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> 
     names = ("transaction_id", *JOIN_KEYS.values())
     if not labels.exists():
         return pa.table(
-            {name: pa.array([], pa.string()) for name in names}
-            | {"created_timestamp": pa.array([], pa.timestamp("us"))}
+            {name: pa.array([], pa.string()) for name in names} | {_CREATED: pa.array([], pa.timestamp("us"))}
         )
-    columns = ("transaction_id", "created_timestamp")
+    columns = ("transaction_id", _CREATED)
     span = Span(first_us, last_us)
-    reports = read_files(labels, columns, "created_timestamp", span, pds.field("is_fraud"))
+    reports = read_files(labels, columns, _CREATED, span, pds.field("is_fraud"))
     _check_nulls(labels, reports, columns)
     wanted = pds.field("transaction_id").isin(joined(reports["transaction_id"]).unique())
     owners = read_files(lake.within(TRANSACTIONS), names, _TIME, Span(None, last_us, by_day=True), wanted)
@@ -205,7 +255,7 @@ def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> 
     return reports
 
 
-def _check_nulls(source: Location, table: Any, columns: tuple[str, ...]) -> None:
+def _check_nulls(source: Location, table: Any, columns: Sequence[str]) -> None:
     for name in columns:
         if table[name].null_count:
             raise UnreadableSource(f"{source.address} holds {table[name].null_count} nulls in column {name!r}")

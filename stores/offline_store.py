@@ -7,9 +7,12 @@ comes back, in order, whatever its key, time or repetition. Times without a zone
   that log leaves behind, and ``feast materialize`` rebuilds the online store from it;
 * an on-demand view tagged ``velocity: windows`` is evaluated from the log, at each row's own time;
 * a view tagged ``pit: strict`` shows a row only to later questions, not to one of the same time.
+
+``as_known: true`` and ``lag_ms: 2000`` beside ``type`` make every request see only what had arrived, see
+:mod:`stores.as_known`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -31,22 +34,44 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel
 from feast.utils import make_tzaware
 
+from stores.as_known import AsKnown, asked_as_known
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import microseconds
-from stores.errors import InvalidEntityFrame, UnsupportedRequest
-from stores.files import Location, Span, append_rows, read_files
-from stores.history_request import HistoryRequest, lake_of, velocity_entity
+from stores.errors import InvalidEntityFrame, InvalidStoreConfig, UnsupportedRequest
+from stores.files import Location, Span, append_rows, read_batches, read_files
+from stores.history_request import HistoryRequest, lake_of
 from stores.log import load_log
-from stores.offline_job import AsOfRetrievalJob
+from stores.offline_job import AsOfRetrievalJob, Tables
 from stores.tags import tagged_entity
-from stores.view_join import Rows, number_rows, refuse_nulls, source_of, view_name
-from stores.windows_join import latest_states
+from stores.velocity_slabs import MOST_ROWS
+from stores.view_join import RowKeys, Rows, refuse_nulls, source_of, view_name
+from stores.windows_join import LatestStates
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
-    """Configuration of :class:`AsOfOfflineStore`: nothing but its name."""
+    """Configuration of :class:`AsOfOfflineStore`.
+
+    Parameters
+    ----------
+    as_known
+        Whether every request for history sees a row only once it had arrived, see :mod:`stores.as_known`.
+    lag_ms
+        How long after its created time a row is there to be read, of requests as known.
+    log_rows
+        How many rows of the transaction log one request may hold in memory; a longer log is read in stretches.
+    """
 
     type: Literal["stores.offline_store.AsOfOfflineStore"] = "stores.offline_store.AsOfOfflineStore"
+    as_known: bool = False
+    lag_ms: int = 0
+    log_rows: int = MOST_ROWS
+
+    def model_post_init(self, _context: Any) -> None:
+        """Raise :class:`InvalidStoreConfig` for a number out of bounds."""
+        if self.log_rows < 1:
+            raise InvalidStoreConfig(f"log_rows: {self.log_rows} is not at least 1")
+        if self.lag_ms < 0:
+            raise InvalidStoreConfig(f"lag_ms: {self.lag_ms} is negative; nothing is known before it arrives")
 
 
 class AsOfOfflineStore(OfflineStore):
@@ -73,21 +98,20 @@ class AsOfOfflineStore(OfflineStore):
             Join keys, ``event_timestamp``, and the request values that the on-demand views want. ``event_time_ms``
             must be ``event_timestamp`` in epoch milliseconds.
         kwargs
-            ``filter_by_created_timestamp`` sees a row of a profile only once it had arrived; it is not offered for
-            velocity, whose log is read by event time.
+            ``filter_by_created_timestamp`` asks for history as known, see :mod:`stores.as_known`.
 
         Raises
         ------
         InvalidEntityFrame
             The frame misses a column, holds a null key or time, or contradicts itself.
         UnsupportedRequest
-            No frame was given, or one of the two above were asked for together.
+            No frame was given.
         """
-        as_known = bool(kwargs.pop("filter_by_created_timestamp", False))
+        offline = config.offline_store
+        flag = bool(kwargs.pop("filter_by_created_timestamp", False))
+        as_known = asked_as_known(AsKnown(offline.lag_ms) if flag or offline.as_known else None)
         if not isinstance(entity_df, pd.DataFrame) or kwargs:
             raise UnsupportedRequest("features are joined to a pandas DataFrame; neither SQL nor a date range is taken")
-        if as_known and any(velocity_entity(view) for view in feature_views):
-            raise UnsupportedRequest("velocity is read by event time; ask for it without filter_by_created_timestamp")
         frame, time = _entity_rows(entity_df)
         request = HistoryRequest(
             rows=frame,
@@ -100,10 +124,11 @@ class AsOfOfflineStore(OfflineStore):
             locations={view_name(view): _located(config, view.batch_source) for view in feature_views},
             full_names=full_feature_names,
             as_known=as_known,
+            log_rows=offline.log_rows,
         )
         keys = [name for name in frame.table.column_names if name != time]
         return AsOfRetrievalJob(
-            request.answer,
+            request.tables,
             partial(_place, config),
             _metadata(feature_refs, keys, frame),
             full_feature_names=full_feature_names,
@@ -133,8 +158,9 @@ class AsOfOfflineStore(OfflineStore):
             _span(start_date, end_date),
         )
         entity = tagged_entity(data_source.tags)
-        compute = pull.newest if entity is None else partial(pull.states, entity)
-        return AsOfRetrievalJob(compute, partial(_place, config))
+        return AsOfRetrievalJob(
+            pull.newest if entity is None else partial(pull.states, entity), partial(_place, config)
+        )
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -161,8 +187,7 @@ class AsOfOfflineStore(OfflineStore):
             _span(start_date, end_date),
         )
         entity = tagged_entity(data_source.tags)
-        compute = pull.every if entity is None else partial(pull.states, entity)
-        return AsOfRetrievalJob(compute, partial(_place, config))
+        return AsOfRetrievalJob(pull.every if entity is None else partial(pull.states, entity), partial(_place, config))
 
     @staticmethod
     def offline_write_batch(
@@ -218,28 +243,34 @@ class _Pull:
     created: str
     span: Span
 
-    def every(self) -> Any:
-        """Return every row of the span."""
+    def every(self) -> Iterator[Any]:
+        """Yield every row of the span."""
+        names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
+        yield from read_batches(self.location, [name for name in names if name], self.time, self.span)
+
+    def _whole(self) -> Any:
         names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
         return read_files(self.location, [name for name in names if name], self.time, self.span)
 
-    def newest(self) -> Any:
+    def newest(self) -> Tables:
         """Return the newest row of each key; of two of one time the one created last."""
-        table = self.every()
+        table = self._whole()
         refuse_nulls(self.location, table, (*self.keys, self.time))
-        key, _, count = number_rows(table, self.keys, table.slice(0, 0), self.keys)
+        keys = RowKeys(table, self.keys)
         times = microseconds(table[self.time])
-        rows = sort_rows(key, times, microseconds(table[self.created or self.time]), count)
-        numbers = np.unique(key[key >= 0])
+        rows = sort_rows(keys.numbers, times, microseconds(table[self.created or self.time]), keys.count)
+        numbers = np.unique(keys.numbers[keys.numbers >= 0])
         bound = np.full(len(numbers), EVER, np.int64)
-        return table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
+        newest = table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
+        return Tables(newest.num_rows, iter([newest]))
 
-    def states(self, entity: Any) -> Any:
+    def states(self, entity: Any) -> Tables:
         """Return the state of each entity that changed in the span, as of its end."""
         last = None if self.span.last_us is None else self.span.last_us // 1000 + 1
         first = -(1 << 62) if self.span.first_us is None else -(-self.span.first_us // 1000)
         log = load_log(lake_of(self.location), last_ms=last)
-        return latest_states(log, entity, first_ms=first, columns=self.features, time=self.time)
+        latest = LatestStates(log, entity, first_ms=first, columns=self.features, time=self.time)
+        return Tables(latest.row_count(), latest.tables())
 
 
 def _entity_rows(frame: pd.DataFrame) -> tuple[Rows, str]:

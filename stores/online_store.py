@@ -3,8 +3,8 @@
 Registered by its dotted path: ``online_store: {type: stores.online_store.GuardedRedisOnlineStore}``. Rows stand in
 Feast's own layout and are read by Feast's own code. A view whose batch source is tagged ``velocity`` is written only
 over a smaller revision, any other only when its event time is not older; comparison and write are one atomic script
-(:mod:`stores.guards`). Connections give up after seconds instead of hanging and never send a command twice, unless the
-connection string says otherwise.
+(:mod:`stores.guards`), also on a cluster. Connections give up after seconds instead of hanging and never send a command
+twice, unless the connection string says otherwise.
 """
 
 import asyncio
@@ -21,9 +21,12 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 
+from fraud.settings import read_settings
+from stores.access import redis_access
 from stores.errors import InvalidStoreConfig
 from stores.guards import RAISE_STATE, RAISE_TIME
 from stores.layout import encode_moment, feature_field, timestamp_field
+from stores.scripts import Write, run_script
 from stores.tags import tagged_entity
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -41,8 +44,10 @@ BATCH: Final = 2_000
 class GuardedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Configuration of :class:`GuardedRedisOnlineStore`: that of Feast's Redis store.
 
-    ``${NAME:-default}`` in the connection string stands for an environment variable. What would take the guards away
-    (``skip_dedup``) or break the scripts (a cluster) is refused.
+    ``${NAME:-default}`` in the connection string stands for an environment variable. TLS, user and password come from
+    the settings (``TOLLGATE_REDIS_TLS``, ``..._PASSWORD_FILE`` and so on) unless the connection string has its own, and
+    so does ``redis_type: redis_cluster`` (``TOLLGATE_REDIS_CLUSTER``). What would take the guards away
+    (``skip_dedup``) is refused.
     """
 
     type: Literal["stores.online_store.GuardedRedisOnlineStore"] = "stores.online_store.GuardedRedisOnlineStore"  # type: ignore[assignment]  # Feast's own is "redis"
@@ -52,8 +57,8 @@ class GuardedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
         """Raise :class:`InvalidStoreConfig` for what this store does not do."""
         if self.skip_dedup:
             raise InvalidStoreConfig("skip_dedup would let older values win; leave it out")
-        if self.redis_type == RedisType.redis_cluster:
-            raise InvalidStoreConfig("a Redis cluster refuses scripts in pipelines; use redis or redis_sentinel")
+        if self.redis_type == RedisType.redis and read_settings(os.environ).redis_cluster:
+            self.redis_type = RedisType.redis_cluster
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
@@ -82,13 +87,14 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 class GuardedRedisOnlineStore(RedisOnlineStore):
     """Redis, written by compare-and-set."""
 
-    _scripts: dict[str, Any] | None = None
-
     @staticmethod
     def _parse_connection_string(connection_string: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
         text = expand_variables(connection_string, os.environ)
         nodes, parameters = RedisOnlineStore._parse_connection_string(text)  # noqa: SLF001 - the method it replaces
-        return nodes, {**PATIENCE, **parameters}
+        if "password" in parameters:
+            parameters["password"] = str(parameters["password"])  # Feast reads digits as a number
+        access = redis_access(read_settings(os.environ))
+        return nodes, {**PATIENCE, **access.client_options(), **parameters}
 
     def online_write_batch(
         self,
@@ -113,20 +119,14 @@ class GuardedRedisOnlineStore(RedisOnlineStore):
         """
         client = self._get_client(config.online_store)
         lifetime = config.online_store.key_ttl_seconds
-        script, guard, stamp = self._guard(client, table)
+        script, guard, stamp = _guard(table)
         for start in range(0, len(data), BATCH):
             batch = data[start : start + BATCH]
-            keys = [_redis_key(config, key) for key, _, _, _ in batch]
-            with client.pipeline(transaction=False) as pipe:
-                for key, (_, values, time, _) in zip(keys, batch, strict=True):
-                    script(keys=[key], args=_arguments(table.name, guard, stamp, values, time), client=pipe)
-                taken = pipe.execute()
-            if lifetime:
-                with client.pipeline(transaction=False) as pipe:
-                    for key, written in zip(keys, taken, strict=True):
-                        if written:
-                            pipe.expire(key, lifetime)
-                    pipe.execute()
+            writes = [
+                Write(_redis_key(config, key), _arguments(table.name, guard, stamp, values, time))
+                for key, values, time, _ in batch
+            ]
+            run_script(client, script, writes, lifetime)
             if progress is not None:
                 progress(len(batch))
 
@@ -140,16 +140,13 @@ class GuardedRedisOnlineStore(RedisOnlineStore):
         """Write as :meth:`online_write_batch` does, in a thread."""
         await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
 
-    def _guard(self, client: Any, table: FeatureView) -> tuple[Any, str, bytes]:
-        """Return the script of a view, the feature that guards it (empty: its event time) and its time field."""
-        if self._scripts is None:
-            self._scripts = {name: client.register_script(name) for name in (RAISE_STATE, RAISE_TIME)}
-        source = table.batch_source
-        entity = None if source is None else tagged_entity(source.tags)
-        stamp = timestamp_field(table.name)
-        if entity is None:
-            return self._scripts[RAISE_TIME], "", stamp
-        return self._scripts[RAISE_STATE], f"{entity}_revision", stamp
+
+def _guard(table: FeatureView) -> tuple[str, str, bytes]:
+    """Return the script of a view, the feature that guards it (empty: its event time) and its time field."""
+    source = table.batch_source
+    entity = None if source is None else tagged_entity(source.tags)
+    stamp = timestamp_field(table.name)
+    return (RAISE_TIME, "", stamp) if entity is None else (RAISE_STATE, f"{entity}_revision", stamp)
 
 
 def _arguments(view: str, guard: str, stamp: bytes, values: Mapping[str, Value], time: datetime) -> list[bytes]:

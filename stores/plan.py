@@ -113,6 +113,16 @@ class CompiledReader:
             parts.append(b"%b%d\r\n%b%b%b%b" % (head, size + length, middle, _COUNT.pack(length), value, tail))
         return b"".join(parts)
 
+    def packed(self, keys: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """Return the key and the packed command of each entity, for a store that spreads keys over nodes."""
+        project = self.plan.project.encode()
+        parts = []
+        for join_key, size, head, middle, tail in self._packed:
+            value = keys[join_key].encode()
+            name = middle + _COUNT.pack(len(value)) + value
+            parts.append((name + project, b"%b%d\r\n%b%b" % (head, size + len(value), name, tail)))
+        return parts
+
     def commands(self, keys: Mapping[str, str]) -> list[tuple[bytes, ...]]:
         """Return one ``HMGET`` per entity; ``keys`` maps join key to value, empty for none (read as never seen)."""
         return [

@@ -14,6 +14,7 @@ from feast.feature_view_projection import FeatureViewProjection
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
+from stores.as_known import AsKnown
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import IntArray, find_keys, joined, microseconds, number_keys
 from stores.errors import InvalidEntityFrame, UnreadableSource, UnsupportedRequest
@@ -38,12 +39,12 @@ class Rows:
 
 
 def join_view(
-    rows: Rows, view: FeatureView, features: Sequence[str], location: Location, *, as_known: bool = False
+    rows: Rows, view: FeatureView, features: Sequence[str], location: Location, *, as_known: AsKnown | None = None
 ) -> dict[str, Any]:
     """Return the features of an ordinary view that each row sees, null where there is none.
 
     A row of the source is seen from its time until its time plus the view's ``ttl``, both inclusive. Of several the
-    newest counts, and of those of one time the one created last.
+    newest counts, and of those of one time the one created last. As known, rows that had not arrived are not there.
 
     Raises
     ------
@@ -52,31 +53,58 @@ def join_view(
     UnreadableSource
         The source's files are.
     """
-    source = source_of(view)
-    keys = join_keys(view)
-    require_columns(rows.table, [asked for _, asked in keys], nulls=False)
-    original = {new: old for old, new in (source.field_mapping or {}).items()}
-    stored = [original.get(name, name) for name, _ in keys]
-    wanted = [original.get(name, name) for name in features]
-    created = source.created_timestamp_column or source.timestamp_field
-    times = (source.timestamp_field, created)
-    until = rows.as_of_us - (view.tags.get(PIT_TAG) == "strict")
-    lifetime = (view.ttl or timedelta(0)) // timedelta(microseconds=1)
-    oldest = until * 0 - EVER if lifetime == 0 else rows.as_of_us - lifetime
-    last = int(until.max()) if len(until) else 0
-    span = Span(None if lifetime == 0 or not len(oldest) else int(oldest.min()), last)
-    table = read_files(location, list(dict.fromkeys((*stored, *wanted, *times))), source.timestamp_field, span)
-    refuse_nulls(location, table, (*stored, *times))
-    row_key, asked_key, count = number_rows(table, stored, rows.table, [asked for _, asked in keys])
-    ordered = sort_rows(row_key, microseconds(table[times[0]]), microseconds(table[times[1]]), count)
-    known = rows.as_of_us if as_known else np.full(len(until), EVER, np.int64)
-    place = newest_rows(ordered, Moments(asked_key, until, oldest, known))
-    index = pa.array(place, mask=place < 0)
-    types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}
-    return {
-        feature: _cast(joined(table[name]).take(index), types[feature], location, name)
-        for feature, name in zip(features, wanted, strict=True)
-    }
+    return ViewRows(view, features, location, rows.as_of_us).join(rows, as_known)
+
+
+class ViewRows:
+    """The rows of an ordinary view's source, read and sorted once, to be joined part by part.
+
+    Parameters
+    ----------
+    view, features
+        What is wanted of it.
+    location
+        Where its files lie.
+    as_of_us
+        The times of all questions: only rows that one of them may see are read.
+    """
+
+    def __init__(self, view: FeatureView, features: Sequence[str], location: Location, as_of_us: IntArray) -> None:
+        source = source_of(view)
+        original = {new: old for old, new in (source.field_mapping or {}).items()}
+        self._view, self._location = view, location
+        self._asked_keys = [asked for _, asked in join_keys(view)]
+        self._wanted = {feature: original.get(feature, feature) for feature in features}
+        self._lifetime = (view.ttl or timedelta(0)) // timedelta(microseconds=1)
+        self._strict = int(view.tags.get(PIT_TAG) == "strict")
+        stored = [original.get(name, name) for name, _ in join_keys(view)]
+        created = source.created_timestamp_column or source.timestamp_field
+        times = (source.timestamp_field, created)
+        first, last = (int(as_of_us.min()), int(as_of_us.max())) if len(as_of_us) else (0, 0)
+        span = Span(first - self._lifetime if self._lifetime else None, last - self._strict)
+        columns = list(dict.fromkeys((*stored, *self._wanted.values(), *times)))
+        table = read_files(location, columns, source.timestamp_field, span)
+        refuse_nulls(location, table, (*stored, *times))
+        self._keys = RowKeys(table, stored)
+        self._sorted = sort_rows(
+            self._keys.numbers, microseconds(table[times[0]]), microseconds(table[times[1]]), self._keys.count
+        )
+        self._columns = {name: joined(table[name]) for name in self._wanted.values()}
+
+    def join(self, rows: Rows, as_known: AsKnown | None) -> dict[str, Any]:
+        """Return the features that each row sees, null where there is none."""
+        require_columns(rows.table, self._asked_keys, nulls=False)
+        ever = np.full(len(rows.as_of_us), EVER, np.int64)
+        oldest = rows.as_of_us - self._lifetime if self._lifetime else -ever
+        known = ever if as_known is None else as_known.newest_arrival_us(rows.as_of_us)
+        asked = self._keys.find(rows.table, self._asked_keys)
+        place = newest_rows(self._sorted, Moments(asked, rows.as_of_us - self._strict, oldest, known))
+        index = pa.array(place, mask=place < 0)
+        types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in self._view.features}
+        return {
+            feature: _cast(self._columns[name].take(index), types[feature], self._location, name)
+            for feature, name in self._wanted.items()
+        }
 
 
 def source_of(view: FeatureView) -> DataSource:
@@ -104,19 +132,29 @@ def join_keys(view: FeatureView) -> list[tuple[str, str]]:
     return [(column.name, renamed.get(column.name, column.name)) for column in view.entity_columns]
 
 
-def number_rows(table: Any, stored: Sequence[str], asked: Any, names: Sequence[str]) -> tuple[IntArray, IntArray, int]:
-    """Return one number for the keys of each source row and of each question, and how many numbers there are.
+class RowKeys:
+    """The join keys of a source's rows as numbers: one number for all keys of a row together.
 
-    Both are numbered alike; -1 is a key that no row has. An empty string is nobody's key.
+    -1 is a key that no row has. An empty string is nobody's key.
     """
-    row_key, asked_key, count = np.zeros(table.num_rows, np.int64), np.zeros(asked.num_rows, np.int64), 1
-    for old, new in zip(stored, names, strict=True):
-        keys, (numbers,) = number_keys([table[old]])
-        found = find_keys(keys, pc.cast(_as_stored(asked[new], table[old].type, new), pa.string()))
-        row_key = np.where((numbers < 0) | (row_key < 0), -1, row_key * len(keys) + numbers)
-        asked_key = np.where((found < 0) | (asked_key < 0), -1, asked_key * len(keys) + found)
-        count *= len(keys)
-    return row_key, asked_key, count
+
+    def __init__(self, table: Any, stored: Sequence[str]) -> None:
+        self.numbers: IntArray = np.zeros(table.num_rows, np.int64)
+        self.count = 1
+        self._keys: list[tuple[Any, Any]] = []
+        for name in stored:
+            keys, (numbers,) = number_keys([table[name]])
+            self._keys.append((keys, table[name].type))
+            self.numbers = np.where((numbers < 0) | (self.numbers < 0), -1, self.numbers * len(keys) + numbers)
+            self.count *= len(keys)
+
+    def find(self, asked: Any, names: Sequence[str]) -> IntArray:
+        """Return the number of each row asked about, whose keys have these names."""
+        out = np.zeros(asked.num_rows, np.int64)
+        for (keys, kind), name in zip(self._keys, names, strict=True):
+            found = find_keys(keys, pc.cast(_as_stored(asked[name], kind, name), pa.string()))
+            out = np.where((found < 0) | (out < 0), -1, out * len(keys) + found)
+        return out
 
 
 def _as_stored(column: Any, wanted: Any, name: str) -> Any:

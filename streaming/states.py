@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import hiredis
-import redis
 
 from fraud.errors import StoreUnavailable
 from fraud.settings import Settings
 from fraud.velocity import newest_time_ms
 from fraud.windows import ENTITIES, Entity
+from stores.access import redis_access
+from stores.cluster_wires import ClusterWires, open_wires
 from stores.guards import SWAP_STATE
+from stores.wire import Parts, Reply, Wires, pack
 from streaming.commands import StateCommands, read_number, state_value
-from streaming.wire import Reply, Wires, pack
 
 Key = tuple[Entity, str]
 
@@ -53,16 +54,17 @@ class States(Protocol):
         """End its connections."""
 
 
-def connect(settings: Settings) -> "redis.Redis[bytes]":
-    """Return a client that waits ``TIMEOUT_S`` and never retries by itself: the worker decides about that."""
-    return redis.Redis(
-        host=settings.redis_host,
-        port=settings.redis_port,
-        password=settings.redis_password.value or None,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=None,
-    )
+def connect(settings: Settings) -> Wires | ClusterWires:
+    """Return connections that wait ``TIMEOUT_S`` and never retry by themselves: the worker decides about that.
+
+    Raises
+    ------
+    InvalidSetting
+        A file that the settings name cannot be used.
+    SecretUnreadable, NoCredentials
+        The password is kept where this process cannot read it.
+    """
+    return open_wires(redis_access(settings), TIMEOUT_S)
 
 
 class RedisStates:
@@ -70,22 +72,21 @@ class RedisStates:
 
     Parameters
     ----------
-    client
-        See :func:`connect`; it says where the store is and how long to wait. Threads may share the states.
+    wires
+        See :func:`connect`. Threads may share the states.
     project
         Feast project, the end of every key.
     """
 
-    def __init__(self, client: "redis.Redis[bytes]", *, project: str) -> None:
-        self._client = client
-        self._wires = Wires(client.connection_pool.connection_kwargs)
+    def __init__(self, wires: Wires | ClusterWires, *, project: str) -> None:
+        self._wires = wires
         self._commands = {entity: StateCommands(entity, project) for entity in ENTITIES}
 
     def read(self, keys: Sequence[Key]) -> list[Held]:
         """Read in one round trip."""
         commands = self._commands
-        asked = [commands[entity].read(name) for entity, name in keys]
-        return [_held(reply) for reply in self._round_trip(asked, len(asked))]
+        asked = [(commands[entity].read(name),) for entity, name in keys]
+        return [_held(reply) for reply in self._round_trip(keys, asked)]
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Write in one round trip, two when the server had lost the script."""
@@ -93,28 +94,28 @@ class RedisStates:
         commands = [self._command(swap) for swap in swaps]
         todo = list(range(len(swaps)))
         for _ in range(2):
-            replies = self._round_trip([part for place in todo for part in commands[place]], len(todo), forgiving=True)
+            keys = [swaps[place].key for place in todo]
+            replies = self._round_trip(keys, [commands[place] for place in todo], forgiving=True)
             for place, reply in zip(todo, replies, strict=True):
                 done[place] = reply == 1
             todo = [place for place, reply in zip(todo, replies, strict=True) if isinstance(reply, Exception)]
             if not todo:
                 return done
-            self._round_trip([pack(("SCRIPT", "LOAD", SWAP_STATE))], 1)
+            self._wires.tell_all(pack((b"SCRIPT", b"LOAD", SWAP_STATE.encode())))
         raise StoreUnavailable("the store forgets the script that guards its writes as soon as it is loaded")
 
     def close(self) -> None:
         """End its connections."""
         self._wires.close()
-        self._client.close()
 
-    def _command(self, swap: Swap) -> tuple[bytes, bytes, bytes]:
+    def _command(self, swap: Swap) -> Parts:
         entity, name = swap.key
         newest_ms = newest_time_ms(entity, swap.state)
         return self._commands[entity].swap(name, swap.read.stored, swap.state, swap.revision, newest_ms)
 
-    def _round_trip(self, parts: Sequence[bytes], count: int, *, forgiving: bool = False) -> list[Reply]:
-        """Return the replies to ``count`` commands; ``forgiving`` leaves a missing script among them."""
-        replies = self._wires.ask(b"".join(parts), count)
+    def _round_trip(self, keys: Sequence[Key], asked: Sequence[Parts], *, forgiving: bool = False) -> list[Reply]:
+        """Return the replies to commands, each on its key; ``forgiving`` leaves a missing script among them."""
+        replies = self._wires.ask([self._commands[entity].key(name) for entity, name in keys], asked)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 # The server's text may repeat a key: only the kind of error is told.

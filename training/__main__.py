@@ -1,7 +1,8 @@
-"""The training command line: import, profiles, dataset, train."""
+"""The training command line: import, profiles, dataset, labels, search, train, evaluate."""
 
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,14 +12,30 @@ from rich.table import Table
 
 from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
-from fraud.windows import DAY
+from fraud.features import SERVICE
 from stores.bundle_files import point_to, write_bundle
+from training import evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
-from training.command_line import as_of_or_end, end_with, gather, moment, wants_only_json, write_figures
+from training.command_line import (
+    as_of_or_end,
+    dataset_request,
+    end_with,
+    gather,
+    make_dataset,
+    show_rejects,
+    wants_only_json,
+    write_figures,
+)
+from training.durations import duration_ms
 from training.errors import InvalidSplit
-from training.importing import FORMATS, import_transactions
+from training.importing import import_files
+from training.mapping import find_mapping, shipped_mappings
+from training.policy_rules import PolicyRules, read_rules
 from training.profiles import write_profiles
-from training.progress import progress_bar
+from training.progress import progress_bar, progress_bars
+from training.recipes import read_recipe
+from training.rejects import FILE_NAME
+from training.tokens import read_token_key
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -32,17 +49,34 @@ JsonFile = Annotated[
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="File to import.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Files, CSV or Parquet, or folders of them.", metavar="FILE...")
+    ],
     out: Annotated[Path, typer.Option(help="New folder of the data set.")],
-    format: Annotated[str, typer.Option(help=f"Layout of the source: {', '.join(sorted(FORMATS))}.")],  # noqa: A002
-    label_delay: Annotated[int, typer.Option(min=0, max=365, help="Days until a fraud becomes known.")] = 7,
+    mapping: Annotated[
+        str, typer.Option("--mapping", "--format", help=f"A TOML file, or one of {', '.join(shipped_mappings())}.")
+    ],
+    label_delay: Annotated[
+        str, typer.Option(help="Until a fraud becomes known, such as 7d. [as the mapping says]")
+    ] = "",
+    token_key_file: Annotated[
+        Path | None, typer.Option(help="Secret with which cards become tokens; without it card numbers are refused.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Import a public data set into the transaction log's layout."""
-    with progress_bar("importing") as advance:
-        report = import_transactions(format, source, out, label_delay_ms=label_delay * DAY, progress=advance)
+    """Bring your own data into the transaction log's layout; refused rows are kept with their reasons."""
+    rule = find_mapping(mapping)
+    delay_ms = (
+        duration_ms("label delay", f"{label_delay}d" if label_delay.isdigit() else label_delay) if label_delay else None
+    )
+    key = None if token_key_file is None else read_token_key(token_key_file)
+    with progress_bars("reading, bytes", "writing, rows") as (reading, writing):
+        report = import_files(sources, rule, out, key=key, label_delay_ms=delay_ms, reading=reading, writing=writing)
     figures = {name: getattr(report, name) for name in ("rows", "days", "frauds", "labels", "first_day", "last_day")}
-    _report(figures, json_file)
+    figures |= {"raised_amounts": report.raised_amounts, "rejected": report.rejected}
+    _report(figures, json_file, reasons=[asdict(count) for count in report.reasons])
+    if not wants_only_json(json_file):
+        show_rejects(report.reasons, out / FILE_NAME)
 
 
 @app.command()
@@ -58,21 +92,30 @@ def dataset(
     lake: Lake,
     start: Annotated[str, typer.Option(help="First day, such as 2026-03-01 (UTC).")],
     end: Annotated[str, typer.Option(help="Day after the last.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    as_of: Annotated[str, typer.Option(help="Day at which labels are read; later arrivals are unknown.")] = "",
+    out: Annotated[Path, typer.Option(help="New folder: rows.parquet, manifest.json, card.html.")],
+    service: Annotated[str, typer.Option(help="Feature service.")] = SERVICE,
+    label_delay: Annotated[str, typer.Option(help="Age at which a label is settled; younger rows stay out.")] = "30d",
+    as_of: Annotated[str, typer.Option(help="Day at which labels are read. [end plus label delay]")] = "",
+    as_known: Annotated[bool, typer.Option("--as-known", help="Rows see only what had arrived.")] = False,
+    lag: Annotated[str, typer.Option(help="With --as-known: what had arrived so long before.")] = "0s",
+    keep_legitimate: Annotated[float, typer.Option(help="Share of legitimate rows to keep, with weights.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are kept, and of those that are audited.")] = 0,
     repo: Repo = ROOT / "feature_repo",
     json_file: JsonFile = None,
 ) -> None:
-    """Build a point-in-time training set through Feast and write it as Parquet."""
-    from training.frames import write_training_set
-
-    span = moment("start", start), moment("end", end)
-    if span[0] >= span[1]:
-        raise InvalidSplit(f"start {start} is not before end {end}")
-    as_of_ms = moment("as-of", as_of) if as_of else span[1]
-    rows, _ = gather(lake, repo, start_ms=span[0], end_ms=span[1], as_of_ms=as_of_ms)
-    digest = write_training_set(rows, out)
-    _report({"rows": len(rows.is_fraud), "frauds": int(rows.is_fraud.sum()), "sha256": digest}, json_file)
+    """Build a point-in-time training set through Feast, prove that nothing leaks, and write it with its data card."""
+    request = dataset_request(
+        start, end, label_delay=label_delay, as_of=as_of, as_known=as_known, lag=lag, keep_legitimate=keep_legitimate,
+        seed=seed,
+    )  # fmt: skip
+    request = replace(request, service=service)
+    built = make_dataset(lake, repo, request, out, root=ROOT, seed=seed)
+    manifest = built.manifest
+    figures: dict[str, Any] = {name: manifest[name] for name in ("rows", "frauds", "immature_rows_left_out")}
+    figures |= {"leaks": len(manifest["leak_audit"]["leaks"]), "sha256": manifest["digests"]["rows"]}
+    _report(figures, json_file, manifest=manifest)
+    if not wants_only_json(json_file):
+        typer.echo(f"data card        {out / 'card.html'}")
 
 
 @app.command()
@@ -86,24 +129,33 @@ def train(
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
+    policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     judge_by: Annotated[str, typer.Option(help="labels, or truth where simulated data has it.")] = "labels",
+    parameters: Annotated[Path | None, typer.Option(help="Parameters file of the search command.")] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of transaction_id, outcome, propensity: weigh by what was let through."),
+    ] = None,
     repo: Repo = ROOT / "feature_repo",
     json_file: JsonFile = None,
 ) -> None:
     """Train a model on the newest mature days, evaluate it against the frozen baseline, write bundle and report."""
     from training.report import JUDGES, report_on
+    from training.selective import read_decisions, weigh
 
     judge = next((known for known in JUDGES if known == judge_by), None)
     if judge is None:
         raise InvalidSplit(f"--judge-by {judge_by!r} is none of {', '.join(JUDGES)}")
     plan = TrainingPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed,
+        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy), recipe=read_recipe(parameters),
     )  # fmt: skip
     as_of_ms = as_of_or_end(as_of, lake)
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
+    if decisions is not None:
+        rows = weigh(rows, read_decisions(decisions))
     with progress_bar("trees") as advance:
         challenger = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=ROOT, progress=advance)
     version = open_bundle(challenger.files).version
@@ -121,8 +173,8 @@ def train(
     typer.echo(f"report   {out / 'evaluation.json'}, {out / 'evaluation.png'}")
 
 
-def _report(figures: dict[str, Any], json_file: Path | None) -> None:
-    write_figures(figures, json_file)
+def _report(figures: dict[str, Any], json_file: Path | None, **more: Any) -> None:
+    write_figures(figures | more, json_file)
     if not wants_only_json(json_file):
         for name, value in figures.items():
             typer.echo(f"{name:>16}  {value}")
@@ -161,6 +213,11 @@ def _interval(interval: Any) -> str:
     if interval.low is None:
         return f"{interval.point:.3f}"
     return f"{interval.point:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+label_command.register(app)
+evaluate_command.register(app)
+search_command.register(app)
 
 
 def main() -> None:

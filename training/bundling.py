@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud.bundle import pack_bundle
+from fraud.fallback import pack_fallback
 from fraud.policy import Policy
+from fraud.tiers import Tier
 from training.dataset import TrainingSet
+from training.fallbacks import FittedFallback
 from training.fit import FittedModel
 
 CHECK_ROWS: Final = 24
@@ -23,6 +26,7 @@ def bundle_files(
     plan: Mapping[str, Any],
     rows: npt.NDArray[np.float32],
     provenance: Mapping[str, Any],
+    fallbacks: Mapping[Tier, FittedFallback] | None = None,
 ) -> dict[str, bytes]:
     """Return the files of the bundle.
 
@@ -31,8 +35,10 @@ def bundle_files(
     rows
         Rows to choose the recorded ones from, shape ``(n, width)``; the first and others evenly spaced are taken, so
         that nulls and extremes of the data are among them.
+    fallbacks
+        The models of the tiers below the full one.
     """
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CHECK_ROWS).astype(np.int64))]
+    chosen = _chosen(rows)
     return pack_bundle(
         model_json=model.model_json,
         features=model.features,
@@ -42,15 +48,33 @@ def bundle_files(
         check_rows=chosen.astype(np.float64),
         margins=model.margins(chosen).tolist(),
         provenance=provenance,
+        fallbacks={tier: _packed(held, rows) for tier, held in (fallbacks or {}).items()},
     )
 
 
+def _packed(fallback: FittedFallback, rows: npt.NDArray[np.float32]) -> bytes:
+    chosen = _chosen(rows)[:, fallback.columns]
+    return pack_fallback(
+        model_json=fallback.model.model_json,
+        features=fallback.model.features,
+        calibration=fallback.model.calibration,
+        check_rows=chosen.astype(np.float64),
+        margins=fallback.model.margins(chosen).tolist(),
+    )
+
+
+def _chosen(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return rows[np.unique(np.linspace(0, len(rows) - 1, CHECK_ROWS).astype(np.int64))]
+
+
 def data_digest(rows: TrainingSet, taken: slice) -> str:
-    """Return the SHA-256 of the features and labels of some rows."""
+    """Return the SHA-256 of the features, labels and weights of some rows."""
     digest = hashlib.sha256()
     digest.update("\n".join(rows.features).encode())
     digest.update(np.ascontiguousarray(rows.matrix[taken]).tobytes())
     digest.update(rows.is_fraud[taken].tobytes())
+    if rows.weights is not None:
+        digest.update(rows.weights[taken].tobytes())
     return digest.hexdigest()
 
 

@@ -4,16 +4,19 @@ The same rows, plan and time give the same bundle, byte for byte. Whether it may
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fraud.policy import Policy
+from fraud.tiers import Tier
 from fraud.windows import DAY
 from training.bundling import bundle_files, code_digest, data_digest
 from training.dataset import TrainingSet
 from training.errors import InvalidSplit
-from training.fit import FittedModel, Rows, choose_policy, fit_model
+from training.fallbacks import FittedFallback, fit_fallbacks, tier_policies
+from training.fit import RECIPE, FittedModel, Recipe, Rows, choose_policy, fit_model
+from training.policy_rules import PolicyRules
 from training.transaction_log import Progress
 
 
@@ -31,6 +34,10 @@ class TrainingPlan:
         Budgets the thresholds keep, see :func:`training.fit.choose_policy`.
     seed
         Of the fit and of the resamples.
+    rules
+        What stands around the thresholds.
+    recipe
+        Of the fit, such as :func:`training.search.read_recipe` reads it.
 
     Raises
     ------
@@ -45,6 +52,8 @@ class TrainingPlan:
     review_share: float = 0.01
     insult_share: float = 0.001
     seed: int = 0
+    rules: PolicyRules = field(default_factory=PolicyRules)
+    recipe: Recipe = RECIPE
 
     def __post_init__(self) -> None:
         least = {"train_days": 1, "validation_days": 1, "test_days": 1, "label_delay_days": 0, "seed": 0}
@@ -77,11 +86,12 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Challenger:
-    """A fitted model with its thresholds and the files of its bundle."""
+    """A fitted model with its thresholds, the models of the tiers below it, and the files of their bundle."""
 
     model: FittedModel
     policy: Policy
     files: Mapping[str, bytes]
+    fallbacks: Mapping[Tier, FittedFallback]
 
 
 def fit_challenger(
@@ -113,27 +123,41 @@ def fit_challenger(
     """
     start, validation_from, test_from, _ = plan.edges(as_of_ms)
     train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
-    model = fit_model(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed, progress=progress)
-    policy = choose_policy(
+    model = fit_model(
+        rows_of(rows, train),
+        rows_of(rows, validation),
+        rows.features,
+        seed=plan.seed,
+        recipe=plan.recipe,
+        progress=progress,
+    )
+    fallbacks = fit_fallbacks(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed)
+    thresholds = choose_policy(
         model.scores(rows.matrix[validation]),
         rows.is_fraud[validation],
         version=f"budget-{plan.review_share:g}-{plan.insult_share:g}",
         review_share=plan.review_share,
         insult_share=plan.insult_share,
+        weight=None if rows.weights is None else rows.weights[validation],
     )
+    data_sha256 = data_digest(rows, slice(train.start, validation.stop))
+    tiers = tier_policies(fallbacks, review_share=plan.review_share, insult_share=plan.insult_share)
+    policy = plan.rules.applied(thresholds, tiers, salt=f"{data_sha256} {plan.seed}")
     provenance = {
-        "data_sha256": data_digest(rows, slice(train.start, validation.stop)),
+        "data_sha256": data_sha256,
         "code_sha256": code_digest(root),
         "train_from_ms": start,
         "train_to_ms": validation_from,
         "validation_to_ms": test_from,
         "labels_as_of_ms": as_of_ms,
         "seed": plan.seed,
+        "recipe": asdict(plan.recipe),
         "trees": model.trees,
     }
-    return Challenger(model, policy, bundle_files(model, policy, read_plan, rows.matrix[train], provenance))
+    files = bundle_files(model, policy, read_plan, rows.matrix[train], provenance, fallbacks)
+    return Challenger(model, policy, files, fallbacks)
 
 
 def rows_of(rows: TrainingSet, taken: slice) -> Rows:
     """Return some rows as the fit takes them."""
-    return Rows(rows.matrix[taken], rows.is_fraud[taken])
+    return Rows(rows.matrix[taken], rows.is_fraud[taken], None if rows.weights is None else rows.weights[taken])

@@ -1,17 +1,26 @@
 """What the command lines of training and retraining share: days as text, steps with a bar, figures, failures."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from fraud.errors import TollgateError
 from fraud.windows import DAY
+from stores.as_known import AsKnown
+from training.dataset_request import DatasetRequest
+from training.durations import duration_ms
 from training.errors import InvalidSplit
 from training.profiles import last_day, profiles_up_to_date, write_profiles
-from training.progress import progress_bar
+from training.progress import progress_bar, progress_bars
+from training.rejects import RejectCount
+from training.sampling import Sampling
 
 
 def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int) -> tuple[Any, dict[str, Any]]:
@@ -26,6 +35,67 @@ def gather(lake: Path, repo: Path, *, start_ms: int, end_ms: int, as_of_ms: int)
     with progress_bar("features, point in time") as advance:
         rows = build_training_set(store, lake, start_ms=start_ms, end_ms=end_ms, as_of_ms=as_of_ms, progress=advance)
     return rows, read_plan
+
+
+def make_dataset(lake: Path, repo: Path, request: DatasetRequest, out: Path, *, root: Path, seed: int = 0) -> Any:
+    """Build, prove and write a training set, see :func:`training.dataset_files.build_dataset`; makes due profiles."""
+    from training.dataset_files import Shown, build_dataset
+    from training.feast_store import open_lake_store
+
+    make_profiles(lake)
+    with progress_bar("feast: definitions of this lake"):
+        store = open_lake_store(repo, lake)
+    with progress_bars("features, point in time", "leak audit") as (features, audit):
+        return build_dataset(
+            store, lake, request, out, root=root, shown=Shown(features=features, audit=audit), seed=seed
+        )
+
+
+def dataset_request(
+    start: str,
+    end: str,
+    *,
+    label_delay: str = "30d",
+    as_of: str = "",
+    as_known: bool = False,
+    lag: str = "0s",
+    keep_legitimate: float = 1.0,
+    seed: int = 0,
+) -> DatasetRequest:
+    """Return what is asked of a training set, from the words of ``python -m training dataset``.
+
+    Raises
+    ------
+    InvalidSplit, InvalidDuration
+        A word is no day or no duration, or no row can answer; the message has it.
+
+    Examples
+    --------
+    >>> dataset_request("2026-03-01", "2026-03-08", label_delay="14d").as_data()["label_delay"]
+    '14d'
+    """
+    return DatasetRequest(
+        start_ms=moment("start", start),
+        end_ms=moment("end", end),
+        label_delay_ms=duration_ms("label delay", label_delay),
+        as_of_ms=moment("as-of", as_of) if as_of else None,
+        as_known=asked_history("lag", lag, as_known=as_known),
+        sampling=Sampling(keep_legitimate, seed),
+    )
+
+
+def asked_history(name: str, lag: str, *, as_known: bool) -> AsKnown | None:
+    """Return what history a row may see, null for all that had happened by its time.
+
+    Raises
+    ------
+    InvalidSplit
+        A lag was given without asking as known, where it would change nothing.
+    """
+    lag_ms = duration_ms(name, lag)
+    if lag_ms and not as_known:
+        raise InvalidSplit(f"--{name} {lag} needs --as-known: by event time nothing lags")
+    return AsKnown(lag_ms) if as_known else None
 
 
 def make_profiles(lake: Path) -> None:
@@ -68,6 +138,20 @@ def end_with(room: str, error: TollgateError | OSError) -> NoReturn:
     else:
         typer.echo(f"{room}: {error.filename or 'the disk'}: {error.strerror}", err=True)
     raise SystemExit(1)
+
+
+def show_rejects(reasons: Sequence[RejectCount], path: Path) -> None:
+    """Print how often each reason was met, and where the refused rows are."""
+    if not reasons:
+        return
+    table = Table(title=f"Rejected rows, all of them in {path}")
+    for column in ("rows", "column", "reason", "such as", "at"):
+        table.add_column(column, justify="right" if column == "rows" else "left")
+    for count in reasons:
+        table.add_row(
+            f"{count.rows:,}", *(escape(text) for text in (count.column, count.reason, count.example, count.at))
+        )
+    Console().print(table)
 
 
 def wants_only_json(json_file: Path | None) -> bool:

@@ -5,7 +5,7 @@ bounded by the slab and the float32 matrix that remains. Labels are the ones kno
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import pyarrow.dataset as ds
 
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.windows import DAY
+from stores.as_known import AsKnown, asking_as_known
 from training.errors import IncompleteTrainingSet, InvalidSplit, UnreadableSource
 from training.labels import read_labels, settle_labels
+from training.sampling import EVERY_ROW, Sampling
 from training.transaction_log import Progress
 
 SLAB_ROWS = 120_000
@@ -27,6 +29,7 @@ SLAB_ROWS = 120_000
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class TrainingSet:
         As known at ``as_of_ms``; false where nobody said otherwise.
     as_of_ms
         When the labels were read, epoch ms.
+    weights
+        How many transactions each row stands for, where some were left out or never got a label, see
+        :mod:`training.sampling` and :mod:`training.selective`; null when each stands for itself.
     """
 
     features: tuple[str, ...]
@@ -59,6 +65,7 @@ class TrainingSet:
     amount_minor: IntArray
     is_fraud: BoolArray
     as_of_ms: int
+    weights: FloatArray | None = None
 
     def between(self, start_ms: int, end_ms: int) -> slice:
         """Return the rows with ``start_ms <= event time < end_ms``."""
@@ -71,7 +78,15 @@ class TrainingSet:
 
 
 def build_training_set(
-    feature_store: Any, lake: Path, *, start_ms: int, end_ms: int, as_of_ms: int, progress: Progress
+    feature_store: Any,
+    lake: Path,
+    *,
+    start_ms: int,
+    end_ms: int,
+    as_of_ms: int,
+    progress: Progress,
+    as_known: AsKnown | None = None,
+    sampling: Sampling = EVERY_ROW,
 ) -> TrainingSet:
     """Return the training set of the transactions in ``[start_ms, end_ms)``.
 
@@ -85,11 +100,15 @@ def build_training_set(
         Labels that arrived later are not known.
     progress
         Called with the rows done and the rows in all.
+    as_known
+        Lets each row see only what had arrived by its time; null lets it see what had happened.
+    sampling
+        Which legitimate rows are kept; the others are not computed.
 
     Raises
     ------
     InvalidSplit
-        The log has no transaction in the span.
+        The log has no transaction in the span, or none is kept.
     UnreadableSource
         There is no log, or there are no labels.
     IncompleteTrainingSet
@@ -100,6 +119,29 @@ def build_training_set(
         raise InvalidSplit(
             f"{lake} has no transaction from {_day(start_ms)} to {_day(end_ms)} (exclusive); {_span(lake)}"
         )
+    settled = settle_labels(read_labels(lake), log["transaction_id"].combine_chunks(), as_of_ms=as_of_ms)
+    kept = sampling.kept(log["transaction_id"].combine_chunks(), settled.is_fraud)
+    if not kept.any():
+        raise InvalidSplit(f"none of {len(log)} rows is kept: keep a larger share than {sampling.keep_legitimate}")
+    card = log["card_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)[kept]
+    log, is_fraud = log.filter(pa.array(kept)), settled.is_fraud[kept]
+    with asking_as_known(as_known):
+        matrix = _features(feature_store, log, progress)
+    return TrainingSet(
+        features=FEATURE_NAMES,
+        matrix=matrix,
+        transaction_id=log["transaction_id"].combine_chunks(),
+        card=card,
+        event_time_ms=log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000,
+        amount_minor=log["amount_minor"].to_numpy(),
+        is_fraud=is_fraud,
+        as_of_ms=as_of_ms,
+        weights=sampling.weights(is_fraud),
+    )
+
+
+def _features(feature_store: Any, log: pa.Table, progress: Progress) -> Float32Array:
+    """Return the features of every transaction of a log, slab by slab, through Feast."""
     service = feature_store.get_feature_service(SERVICE)
     matrix = np.empty((len(log), len(FEATURE_NAMES)), np.float32)
     for start, slab in _slabs(log):
@@ -111,21 +153,42 @@ def build_training_set(
             values = pc.cast(found[name], pa.float64(), safe=False)
             matrix[start : start + len(slab), column] = values.to_numpy(zero_copy_only=False)
         progress(start + len(slab), len(log))
-    settled = settle_labels(read_labels(lake), log["transaction_id"].combine_chunks(), as_of_ms=as_of_ms)
-    return TrainingSet(
-        features=FEATURE_NAMES,
-        matrix=matrix,
-        transaction_id=log["transaction_id"].combine_chunks(),
-        card=log["card_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
-        event_time_ms=log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000,
-        amount_minor=log["amount_minor"].to_numpy(),
-        is_fraud=settled.is_fraud,
-        as_of_ms=as_of_ms,
-    )
+    return matrix
+
+
+def count_log(lake: Path, start_ms: int, end_ms: int) -> int:
+    """Return how many transactions a lake has in ``[start_ms, end_ms)``."""
+    log, wanted = _in_span(lake, start_ms, end_ms)
+    return int(log.count_rows(filter=wanted))
+
+
+def labelled_at(rows: TrainingSet, statements: pa.Table, as_of_ms: int) -> TrainingSet:
+    """Return the same rows with the labels that were known at another time; nothing else is touched.
+
+    Parameters
+    ----------
+    statements
+        Table of ``labels.parquet``.
+    as_of_ms
+        Later arrivals are not known, epoch ms.
+    """
+    settled = settle_labels(statements, rows.transaction_id, as_of_ms=as_of_ms)
+    return replace(rows, is_fraud=settled.is_fraud, as_of_ms=as_of_ms)
+
+
+def with_features(rows: TrainingSet, names: tuple[str, ...]) -> TrainingSet:
+    """Return the same rows with some of their features, in the order given."""
+    return replace(rows, features=names, matrix=np.ascontiguousarray(rows.matrix[:, rows.columns(names)]))
 
 
 def read_log(lake: Path, start_ms: int, end_ms: int) -> pa.Table:
     """Return the transactions in ``[start_ms, end_ms)``, sorted by event time and id, reading only their days."""
+    log, wanted = _in_span(lake, start_ms, end_ms)
+    table = log.to_table(columns=[name for name in log.schema.names if name != "dt"], filter=wanted)
+    return table.sort_by([("event_timestamp", "ascending"), ("transaction_id", "ascending")])
+
+
+def _in_span(lake: Path, start_ms: int, end_ms: int) -> tuple[ds.Dataset, ds.Expression]:
     folder = lake / "transactions"
     if not folder.is_dir():
         raise UnreadableSource(f"{folder} is missing: generate or import a data set first")
@@ -134,9 +197,7 @@ def read_log(lake: Path, start_ms: int, end_ms: int) -> pa.Table:
     moment = pa.timestamp("us", "UTC")
     low, high = (pa.scalar(time * 1000, pa.int64()).cast(moment) for time in (start_ms, end_ms))
     days = (ds.field("dt") >= _day(start_ms)) & (ds.field("dt") <= _day(end_ms))
-    wanted = days & (ds.field("event_timestamp") >= low) & (ds.field("event_timestamp") < high)
-    table = log.to_table(columns=[name for name in log.schema.names if name != "dt"], filter=wanted)
-    return table.sort_by([("event_timestamp", "ascending"), ("transaction_id", "ascending")])
+    return log, days & (ds.field("event_timestamp") >= low) & (ds.field("event_timestamp") < high)
 
 
 def entity_rows(log: pa.Table) -> pa.Table:

@@ -49,3 +49,33 @@ class RepositoryNotApplied(TollgateError):
     """Feast's registry of a lake is missing and could not be made."""
 
     code = "repository_not_applied"
+
+
+class InvalidMapping(TollgateError):
+    """A mapping file that is missing, is no TOML, or says something that no mapping can say."""
+
+    code = "invalid_mapping"
+
+
+class InvalidTokenKey(TollgateError):
+    """A key file for tokens that is missing or too short."""
+
+    code = "invalid_token_key"
+
+
+class InvalidDuration(TollgateError):
+    """A text that is no duration."""
+
+    code = "invalid_duration"
+
+
+class NothingToAudit(TollgateError):
+    """There is no row that the leak prover could audit."""
+
+    code = "nothing_to_audit"
+
+
+class LeakingTrainingSet(TollgateError):
+    """The leak prover found a feature that sees what its row could not know, or rows that it cannot vouch for."""
+
+    code = "leaking_training_set"

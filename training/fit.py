@@ -75,10 +75,14 @@ BASELINE_RECIPE: Final = Recipe(
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to fit or judge with: a float32 matrix, shape ``(n, width)``, NaN for null, and labels, shape ``(n,)``."""
+    """Rows to fit or judge with: a float32 matrix, shape ``(n, width)``, NaN for null, and labels, shape ``(n,)``.
+
+    ``weights``, shape ``(n,)``, say how many transactions each row stands for; null when each stands for itself.
+    """
 
     matrix: Float32Array
     is_fraud: BoolArray
+    weights: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,11 @@ def fit_model(
         Too few frauds, or nothing but frauds.
     """
     for name, rows in (("training", train), ("validation", validation)):
-        frauds = int(rows.is_fraud.sum())
-        if min(frauds, len(rows.is_fraud) - frauds) < LEAST_FRAUDS:
+        counted = rows.is_fraud if rows.weights is None else rows.is_fraud[rows.weights > 0.0]
+        frauds = int(counted.sum())
+        if min(frauds, len(counted) - frauds) < LEAST_FRAUDS:
             raise UnfitTrainingSet(
-                f"{name} has {frauds} frauds in {len(rows.is_fraud)} rows; at least {LEAST_FRAUDS} of each class are "
+                f"{name} has {frauds} frauds in {len(counted)} rows; at least {LEAST_FRAUDS} of each class are "
                 "needed: take a longer period, or a shorter label delay"
             )
     parameters: dict[str, Any] = {
@@ -167,8 +172,12 @@ def fit_model(
         "nthread": _THREADS,
         "seed": seed,
     }
-    blocks = [xgb.QuantileDMatrix(train.matrix, train.is_fraud, nthread=_THREADS)]
-    blocks.append(xgb.QuantileDMatrix(validation.matrix, validation.is_fraud, nthread=_THREADS, ref=blocks[0]))
+    blocks = [xgb.QuantileDMatrix(train.matrix, train.is_fraud, weight=train.weights, nthread=_THREADS)]
+    blocks.append(
+        xgb.QuantileDMatrix(
+            validation.matrix, validation.is_fraud, weight=validation.weights, nthread=_THREADS, ref=blocks[0]
+        )
+    )
     booster = xgb.train(
         parameters,
         blocks[0],
@@ -183,7 +192,9 @@ def fit_model(
     booster.set_attr(best_iteration=None, best_score=None)
     model_json = bytes(booster.save_raw("json"))
     uncalibrated = FittedModel(model_json, features, Calibration(1.0, 0.0), kept)
-    calibration = fit_calibration(uncalibrated.margins(validation.matrix), validation.is_fraud)
+    calibration = fit_calibration(
+        uncalibrated.margins(validation.matrix), validation.is_fraud, weights=validation.weights
+    )
     return FittedModel(model_json, features, calibration, kept)
 
 
@@ -199,15 +210,24 @@ class _Advance(xgb.callback.TrainingCallback):
         return False
 
 
-def fit_calibration(margins: FloatArray, is_fraud: BoolArray) -> Calibration:
-    """Return the logistic calibration of ``margins``; one that would not increase is left as it is (slope 1)."""
-    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(margins[:, None], is_fraud)
+def fit_calibration(margins: FloatArray, is_fraud: BoolArray, *, weights: FloatArray | None = None) -> Calibration:
+    """Return the logistic calibration of ``margins``; one that would not increase is left as it is (slope 1).
+
+    ``weights`` are those of :class:`Rows`.
+    """
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(margins[:, None], is_fraud, sample_weight=weights)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return Calibration(slope, intercept) if slope > 0.0 else Calibration(1.0, 0.0)
 
 
 def choose_policy(
-    scores: FloatArray, is_fraud: BoolArray, *, version: str, review_share: float, insult_share: float
+    scores: FloatArray,
+    is_fraud: BoolArray,
+    *,
+    version: str,
+    review_share: float,
+    insult_share: float,
+    weight: FloatArray | None = None,
 ) -> Policy:
     """Return thresholds that keep two budgets on validation rows.
 
@@ -219,6 +239,8 @@ def choose_policy(
         Share of all transactions that people can look at (reviews and declines together stay within it).
     insult_share
         Share of legitimate transactions that may be declined.
+    weight
+        How many transactions each row stands for, shape ``(n,)``; null when every row stands for itself.
 
     Raises
     ------
@@ -239,14 +261,16 @@ def choose_policy(
     legitimate = scores[~is_fraud]
     if not len(legitimate):
         raise UnfitTrainingSet("validation has no legitimate row to choose thresholds with")
-    review_at = max(_threshold(scores, review_share), 1e-6)
-    return Policy(version, review_at, max(_threshold(legitimate, insult_share), review_at))
+    counts = np.ones(len(scores)) if weight is None else weight.astype(np.float64)
+    review_at = max(_threshold(scores, counts, review_share), 1e-6)
+    return Policy(version, review_at, max(_threshold(legitimate, counts[~is_fraud], insult_share), review_at))
 
 
-def _threshold(scores: FloatArray, share: float) -> float:
-    """Return a threshold that at most ``share`` of the scores reach, half-way to the nearest score above."""
-    falling = np.sort(scores)[::-1]
-    allowed = int(share * len(falling))
+def _threshold(scores: FloatArray, counts: FloatArray, share: float) -> float:
+    """Return a threshold that at most ``share`` of the rows' counts reach, half-way to the nearest score above."""
+    order = np.argsort(-scores, kind="stable")
+    falling, reached = scores[order], np.cumsum(counts[order])
+    allowed = int(np.searchsorted(reached, share * reached[-1], side="right"))
     if allowed >= len(falling):
         return float(falling[-1])
     first_out = float(falling[allowed])

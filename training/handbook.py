@@ -1,8 +1,7 @@
-"""The public Handbook benchmark: read its Parquet file, and bring it into the transaction log's layout.
+"""The public Handbook benchmark, read for its own protocol; the ready mapping ``handbook`` brings it into a log.
 
-The data are simulated (4,990 customers, 10,000 terminals, 183 days of 2018, 0.84 % fraud) and carry no device, place or
-category, so these are constants here. Amounts are rounded half to even to minor units; the few that round to nothing
-become one minor unit in the log, whose amounts are positive, and are counted in the report.
+The data are simulated: 4,990 customers, 10,000 terminals, 183 days of 2018, 0.84 % fraud. Amounts are rounded half to
+even to minor units.
 
 References
 ----------
@@ -15,23 +14,10 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.errors import UnreadableSource
 from training.ranking import DAY_MS, BoolArray, IntArray
-from training.transaction_log import (
-    LABELS_SCHEMA,
-    TRANSACTIONS_SCHEMA,
-    TRUTH_SCHEMA,
-    Progress,
-    day_text,
-    moments,
-    whole_folder,
-    write_manifest,
-    write_table,
-    write_transactions,
-)
 
 COLUMNS: Final = (
     "TRANSACTION_ID",
@@ -47,16 +33,8 @@ COLUMNS: Final = (
 LABEL_DELAY_MS: Final = 7 * DAY_MS
 """The book's label delay."""
 
-FRAUD_TYPES: Final = (None, "amount_over_220", "terminal_compromised", "card_details_stolen")
-"""Name of each scenario number; 0 is legitimate."""
-
-CURRENCY: Final = "EUR"
-CHANNEL: Final = "pos"
-MERCHANT_CATEGORY: Final = 5999
-"""Miscellaneous and specialty retail: the data name no category."""
-
-COUNTRY: Final = "BE"
-"""Where the book was written: the data name no country."""
+SCENARIOS: Final = 4
+"""Numbers of the scenarios are below; 0 is legitimate."""
 
 
 @dataclass(frozen=True)
@@ -84,32 +62,6 @@ class HandbookTransactions:
     scenario: IntArray
 
 
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import wrote.
-
-    Parameters
-    ----------
-    rows, days, frauds, labels
-        Transactions, UTC days with any, fraudulent transactions, label rows.
-    first_day, last_day
-        UTC days as text.
-    raised_amounts
-        Transactions whose amount was nothing and became one minor unit.
-    fraud_types
-        Frauds of each type.
-    """
-
-    rows: int
-    days: int
-    frauds: int
-    labels: int
-    first_day: str
-    last_day: str
-    raised_amounts: int
-    fraud_types: dict[str, int]
-
-
 def read_handbook(parquet: Path) -> HandbookTransactions:
     """Return the benchmark's rows.
 
@@ -124,8 +76,8 @@ def read_handbook(parquet: Path) -> HandbookTransactions:
     event_time_ms = columns["TX_DATETIME"].astype("datetime64[ms]").astype(np.int64)
     order = np.lexsort((transaction, event_time_ms))
     scenario = columns["TX_FRAUD_SCENARIO"].astype(np.int64)
-    if not 0 <= scenario.min() <= scenario.max() < len(FRAUD_TYPES):
-        raise UnreadableSource(f"{parquet}: TX_FRAUD_SCENARIO is not in 0..{len(FRAUD_TYPES) - 1}")
+    if not 0 <= scenario.min() <= scenario.max() < SCENARIOS:
+        raise UnreadableSource(f"{parquet}: TX_FRAUD_SCENARIO is not in 0..{SCENARIOS - 1}")
     return HandbookTransactions(
         transaction=transaction[order],
         customer=columns["CUSTOMER_ID"].astype(np.int64)[order],
@@ -135,57 +87,6 @@ def read_handbook(parquet: Path) -> HandbookTransactions:
         is_fraud=(columns["TX_FRAUD"] != 0)[order],
         scenario=scenario[order],
     )
-
-
-def import_handbook(
-    parquet: Path, out_dir: Path, progress: Progress, *, label_delay_ms: int = LABEL_DELAY_MS
-) -> ImportReport:
-    """Write the benchmark as a transaction log and return what was written.
-
-    Parameters
-    ----------
-    parquet
-        The benchmark's file.
-    out_dir
-        Folder of the data set; must not exist, or be empty.
-    progress
-        Called after each day with the rows written and the rows in all.
-    label_delay_ms
-        How long after its transaction each fraud's chargeback arrives, at least 0.
-
-    Raises
-    ------
-    UnreadableSource
-        As for :func:`read_handbook`, or the delay is negative.
-    UnwritableOutput
-        The folder holds something already, or the disk refused.
-    """
-    if label_delay_ms < 0:
-        raise UnreadableSource(f"label delay {label_delay_ms} ms is negative: a label cannot precede its transaction")
-    rows = read_handbook(parquet)
-    names = pa.array(FRAUD_TYPES, pa.string())
-    identifier = _identifiers("t", rows.transaction, 7)
-    fraud_type = names.take(pa.array(rows.scenario))
-    fraudulent = np.flatnonzero(rows.is_fraud)
-    counts = np.bincount(rows.scenario[fraudulent], minlength=len(FRAUD_TYPES))
-    with whole_folder(out_dir) as folder:
-        days = write_transactions(_transactions(rows, identifier), rows.event_time_ms, folder, progress)
-        labels = _labels(identifier.take(pa.array(fraudulent)), rows.event_time_ms[fraudulent] + label_delay_ms)
-        write_table(labels, folder / "labels.parquet")
-        truth = pa.table([identifier, pa.array(rows.is_fraud), fraud_type], schema=TRUTH_SCHEMA)
-        write_table(truth, folder / "truth.parquet")
-        report = ImportReport(
-            rows=len(identifier),
-            days=days,
-            frauds=len(fraudulent),
-            labels=len(labels),
-            first_day=day_text(int(rows.event_time_ms[0])),
-            last_day=day_text(int(rows.event_time_ms[-1])),
-            raised_amounts=int((rows.amount_minor < 1).sum()),
-            fraud_types={name: int(count) for name, count in zip(FRAUD_TYPES, counts, strict=True) if name},
-        )
-        write_manifest(_manifest(report, label_delay_ms), folder)
-    return report
 
 
 def _read_columns(parquet: Path) -> pa.Table:
@@ -205,50 +106,3 @@ def _read_columns(parquet: Path) -> pa.Table:
         if table[name].null_count:
             raise UnreadableSource(f"{parquet}: column {name} holds {table[name].null_count} nulls")
     return table
-
-
-def _identifiers(prefix: str, numbers: IntArray, width: int) -> pa.Array:
-    """Return each number as text of at least ``width`` digits behind the prefix."""
-    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width, "0")
-    return pc.binary_join_element_wise(pa.scalar(prefix), digits, "")
-
-
-def _transactions(rows: HandbookTransactions, identifier: pa.Array) -> pa.Table:
-    n = len(identifier)
-    moment = moments(rows.event_time_ms)
-    known = {
-        "transaction_id": identifier,
-        "card_id": _identifiers("c", rows.customer, 5),
-        "merchant_id": _identifiers("m", rows.terminal, 5),
-        "amount_minor": pa.array(np.maximum(rows.amount_minor, 1)),
-        "currency": pa.repeat(CURRENCY, n),
-        "event_timestamp": moment,
-        "created_timestamp": moment,
-        "channel": pa.repeat(CHANNEL, n),
-        "merchant_category": pa.repeat(pa.scalar(MERCHANT_CATEGORY, pa.int32()), n),
-        "country": pa.repeat(COUNTRY, n),
-    }
-    columns = [known.get(field.name, pa.nulls(n, field.type)) for field in TRANSACTIONS_SCHEMA]
-    return pa.table(columns, schema=TRANSACTIONS_SCHEMA)
-
-
-def _labels(identifier: pa.Array, arrival_ms: IntArray) -> pa.Table:
-    n, arrival = len(identifier), moments(arrival_ms)
-    columns = [identifier, pa.repeat(pa.scalar(value=True), n), pa.repeat("chargeback", n), arrival, arrival]
-    return pa.table(columns, schema=LABELS_SCHEMA)
-
-
-def _manifest(report: ImportReport, label_delay_ms: int) -> dict[str, object]:
-    return {
-        "rows": report.rows,
-        "days": report.days,
-        "first_day": report.first_day,
-        "last_day": report.last_day,
-        "currency": CURRENCY,
-        "seed": None,
-        "source": "handbook",
-        "frauds": report.frauds,
-        "fraud_types": report.fraud_types,
-        "label_delay_ms": label_delay_ms,
-        "raised_amounts": report.raised_amounts,
-    }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER, SCORER_EVENTS, STREAM_EVENTS, LoggedMetric
+from retraining.endpoint import SHIFT
 from streaming import handler
 from tests.support.bundles import write_test_bundle
 from tests.support.emulators import aws_client, aws_environment, free_port, start_moto, start_valkey
@@ -129,7 +130,7 @@ def test_every_other_alarm_watches_a_logged_or_a_documented_metric() -> None:
     logged = {metric.name for metric in (*SCORER_EVENTS, *STREAM_EVENTS)}
     for alarm in ALARMS:
         if alarm.namespace == LOGGED:
-            assert alarm.metric in logged, alarm.suffix
+            assert alarm.metric in {*logged, SHIFT}, alarm.suffix
             assert not alarm.dimensions, alarm.suffix
         elif alarm.namespace != NAMESPACE:
             for metric in {alarm.metric, alarm.percent_of or alarm.metric}:

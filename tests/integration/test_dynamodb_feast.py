@@ -26,7 +26,7 @@ from stores.dynamodb_layout import encode_time
 from stores.dynamodb_reading import TableReader, unanswered
 from stores.dynamodb_tables import Tables
 from stores.layout import Value
-from stores.plan import plan_data, plan_from
+from stores.plan import CompiledReader, plan_data, plan_from
 from streaming.dynamodb_states import DynamoDBStates
 from streaming.states import Held, Swap
 from tests.support.emulators import aws_client, aws_environment
@@ -308,6 +308,40 @@ def test_compiled_reading_equals_feasts(world: World) -> None:
         assert len(read) == len(features_of(world))
     assert None in found["card_state"]
     assert any(found["card_state"])
+
+
+def test_scorers_own_reading_equals_feasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvloop
+
+    from serving import signed_http
+    from serving.dynamodb_store import DynamoDBStore
+    from serving.metrics import Metrics
+    from serving.signed_http import SignedEndpoint
+    from stores.compiling import compile_plan
+    from stores.credentials import Renewed, find_credentials
+
+    monkeypatch.setattr(signed_http, "KEPT", 0)  # this server answers one connection at a time
+    world.store.materialize(EPOCH, NOW)
+    keys = rows_of(live_payments(world))
+    reader = CompiledReader(plan_from(plan_data(compile_plan(world.store, SERVICE))))
+    credentials = Renewed(lambda: find_credentials(os.environ))
+    endpoint = SignedEndpoint("dynamodb", "eu-west-1", os.environ["TOLLGATE_AWS_ENDPOINT"], credentials)
+
+    async def scene() -> list[list[Any]]:
+        store = DynamoDBStore(endpoint, Metrics(), timeout_ms=60_000)
+        await store.start()
+        try:
+            return [await store.fetch(reader, row) for row in keys]
+        finally:
+            await store.close()
+
+    found = world.store.get_online_features(features_of(world), keys).to_dict()
+    for place, replies in enumerate(uvloop.run(scene())):
+        readings = reader.readings(replies).values()
+        read = {name: value for reading in readings for name, value in reading.values.items()}  # noqa: PD011
+        assert read == {name: found[name][place] for name in read}
+        assert len(read) == len(features_of(world))
+        assert {view for reading in readings for view in reading.times_ms} == set(VIEWS)
 
 
 def test_one_request_reads_all_views(world: World) -> None:

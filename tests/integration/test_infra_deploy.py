@@ -169,6 +169,7 @@ def test_roles_may_be_taken_by_one_service_each(aws: str, deployed: dict[str, An
     assert services == {
         "tollgate-prod-flow-logs": "vpc-flow-logs.amazonaws.com",
         "tollgate-prod-stream": "lambda.amazonaws.com",
+        "tollgate-prod-delivery": "firehose.amazonaws.com",
         "tollgate-prod-scorer": "sagemaker.amazonaws.com",
         "tollgate-prod-jobs": "sagemaker.amazonaws.com",
         "tollgate-prod-pipeline": "sagemaker.amazonaws.com",
@@ -245,7 +246,9 @@ def test_models_are_rolled_out_scaled_and_rolled_back(aws: str, approve: Any, ho
         "ModelName"
     ]
     environment = sagemaker.describe_model(ModelName=model)["PrimaryContainer"]["Environment"]
-    assert environment["TOLLGATE_REDIS_PASSWORD"] == "password"
+    assert "tollgate-prod-online-store" in environment["TOLLGATE_REDIS_PASSWORD_SECRET"]
+    assert environment["TOLLGATE_REDIS_TLS"] == "true"
+    assert not any("password" in value for value in environment.values())
     back = run(aws, "rollback", "prod", "--json")
     assert (back["config"], back["previous"]) == (first["config"], second["config"])
     assert run(aws, "status", "prod", "--json")["endpoint"]["config"] == first["config"]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from fraud.features import FEATURE_NAMES
 from fraud.settings import Settings
 from fraud.windows import ENTITIES
+from monitoring.certificate import certify_deployment
 from monitoring.deliveries import Turbulence, deliveries_of
-from monitoring.errors import ProcessFailed
+from monitoring.errors import NothingToCompare, ProcessFailed
 from monitoring.processes import feed
 from tests.support.emulators import free_port
 from tests.support.lakes import random_payments, some_reports, write_lake
@@ -113,6 +115,20 @@ def test_stream_that_is_behind_the_lake_is_certified_when_told_since_when(lake: 
     assert monitor("parity", *where).returncode == 1
     done = monitor("parity", *where, "--streamed-since", "2020-01-01")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_decision_of_an_outage_is_counted_and_not_called_a_mismatch(lake: Path, tmp_path: Path) -> None:
+    decisions, applied = write_deployment(lake, tmp_path)
+    path = decisions / "part.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    nothing = np.full(len(FEATURE_NAMES), np.nan)
+    lines[300] |= {"vector": base64.b64encode(nothing.tobytes()).decode(), "missing": ["card_velocity"]}
+    write_lines(path, lines)
+    found = certify_deployment(lake, decisions, applied)
+    assert (found.compared, found.mismatched, found.degraded) == (599, 0, 1)
+    write_lines(path, [line | {"missing": ["card_velocity"]} for line in lines])
+    with pytest.raises(NothingToCompare, match="all 600 decisions"):
+        certify_deployment(lake, decisions, applied)
 
 
 def test_wrong_vector_and_unlogged_decision_are_told(lake: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +12,14 @@ import psutil
 import pytest
 
 from fraud.bundle import open_bundle
+from fraud.tiers import FALLBACKS
 from serving.breaker import FAILURES_TO_OPEN
+from serving.rescore import rescore
+from stores.guards import state_view
+from stores.layout import entity_key
 from tests.support.bundles import VIEWS, bundle_files, write_test_bundle
 from tests.support.emulators import free_port, start_valkey, valkey_client
-from tests.support.scorers import Scorer, await_true, fill_states, history, payment, start_scorer
+from tests.support.scorers import ROOT, Scorer, await_true, fill_states, history, payment, start_scorer
 
 EVERY_VIEW = [view for views in VIEWS.values() for view in views]
 BUNDLE = open_bundle(bundle_files())
@@ -91,6 +97,53 @@ def test_outcomes_of_degraded_decisions_follow_the_policy(model: Path) -> None:
     with start_scorer(model, free_port()) as scorer:
         answer = scorer.decide(payment(1))
     assert answer["outcome"] == BUNDLE.policy.outcome(answer["score"], degraded=True)
+
+
+def test_each_tier_answers_in_turn_as_the_store_goes_and_comes_and_every_score_is_made_again(
+    tmp_path: Path, store: int
+) -> None:
+    model = write_test_bundle(tmp_path / "model", tiers=FALLBACKS)
+    bundle = open_bundle(bundle_files(tiers=FALLBACKS))
+    with start_scorer(model, store, store_timeout_ms=5_000, decision_log=tmp_path / "log") as scorer:
+        before = scorer.decide(payment(1))
+        assert (before["tier"], before["override"], before["segment"]) == ("full", "", "")
+        with valkey_client(store) as client:
+            client.hset(entity_key("device_id", "broken", "fraud"), state_view("device").state, b"\xf9")
+        assert scorer.decide(payment(1, device_id="broken"))["tier"] == "partial"
+        valkey_process(store).kill()
+        await_true(lambda: scorer.metric("tollgate_store_breaker") > 0)
+        answers = [scorer.decide(payment(number)) for number in range(20)]
+        assert {answer["tier"] for answer in answers} == {"request_only"}
+        with start_valkey(store), valkey_client(store) as client:
+            fill_states(client, history())
+            await_true(lambda: scorer.metric("tollgate_store_breaker") == 0)
+            assert scorer.decide(payment(1)) | {"decision_id": ""} == before | {"decision_id": ""}
+        assert scorer.metric("tollgate_tiers_total") >= 23
+        assert scorer.stop() == 0
+    found = rescore(tmp_path / "log", {bundle.version: bundle})
+    assert (found.different, found.other_model, found.unreadable) == (0, 0, 0)
+    assert found.compared >= 23
+
+
+def test_lists_change_while_payments_are_scored_and_a_broken_file_changes_nothing(
+    model: Path, store: int, tmp_path: Path
+) -> None:
+    lists = tmp_path / "lists.json"
+    command = [sys.executable, "-m", "serving", "lists", "add", "--file", str(lists), "--reason", "r", "--by", "ann"]
+    subprocess.run([*command, "--entity", "card", "--key", "c9", "--list", "allow"], cwd=ROOT, check=True)
+    with start_scorer(model, store, lists=lists) as scorer:
+        assert scorer.decide(payment(9))["override"] == "allow_list"
+        plain = scorer.decide(payment(3))
+        subprocess.run([*command, "--entity", "merchant", "--key", "m3", "--list", "block"], cwd=ROOT, check=True)
+        await_true(lambda: scorer.decide(payment(3))["override"] == "block_list")
+        blocked = scorer.decide(payment(3))
+        assert (blocked["outcome"], blocked["score"]) == ("decline", plain["score"])
+        lists.write_text("{")
+        await_true(lambda: scorer.metric("tollgate_lists_refused_total") == 1)
+        assert scorer.decide(payment(3))["override"] == "block_list"
+        (event,) = scorer.events("lists_refused")
+        assert "is no file of lists" in event["reason"]
+        assert scorer.metric("tollgate_overrides_total") >= 3
 
 
 def test_sigterm_drains_with_status_zero_and_the_log_is_whole(model: Path, store: int, tmp_path: Path) -> None:

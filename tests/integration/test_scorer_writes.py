@@ -12,12 +12,21 @@ from fraud import velocity
 from fraud.ring import DECLINED
 from fraud.states import unpack_ring
 from fraud.transaction import Transaction
-from fraud.velocity import transaction_change, update
+from fraud.velocity import transaction_change, transaction_changes, update
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
+from stores.access import Access
+from stores.cluster_wires import open_wires
 from stores.guards import state_fields, state_view
 from stores.layout import decode_value, encode_value, entity_key
+from streaming.applied import ChangeLog
+from streaming.batches import Collaborators, apply_batch
+from streaming.deadletters import DeadLetterFolder
+from streaming.folders import DiskFolder
+from streaming.offline import TransactionLog
+from streaming.states import RedisStates
 from tests.support.bundles import PROJECT, write_test_bundle
 from tests.support.emulators import start_valkey, valkey_client
+from tests.support.payments import arrivals
 from tests.support.scorers import Scorer, await_true, fill_states, history, payment, start_scorer
 
 Store: TypeAlias = "redis.Redis[bytes]"
@@ -105,6 +114,30 @@ def test_the_streams_redelivery_changes_nothing_but_a_decline(scorer: Scorer, cl
     assert flagged == expected
 
 
+def test_the_worker_finds_what_was_written_through_and_adds_only_the_merchant(
+    scorer: Scorer, client: Store, tmp_path: Path
+) -> None:
+    paid = [payment(2, transaction_id=f"burst{n}", event_time_ms=payment(2).event_time_ms + n) for n in range(4)]
+    for number, one in enumerate(paid, 1):
+        scorer.decide(one)
+        written(scorer, 3 * number)
+    before = {entity: held(client, entity, paid[0]) for entity in ENTITIES}
+    folder = DiskFolder(tmp_path / "stream")
+    log = ChangeLog(folder)
+    states = RedisStates(open_wires(Access("127.0.0.1", port_of(client)), 5.0), project=PROJECT)
+    worker = Collaborators(states, DeadLetterFolder(folder), log, TransactionLog(folder), lambda: 0, "EUR")
+    for _ in range(2):  # delivered twice, too
+        result = apply_batch(arrivals([*reversed(paid), *paid]), worker)
+        assert (result.failed, result.dead_lettered, result.conflicts) == (None, 0, 0)
+    after = {entity: held(client, entity, paid[0]) for entity in ENTITIES}
+    assert {entity: after[entity] for entity in ("card", "device", "ip")} == {
+        entity: before[entity] for entity in ("card", "device", "ip")
+    }
+    expected, changed = update("merchant", before["merchant"][0], transaction_changes(paid)["merchant"])
+    assert (after["merchant"], changed) == ((expected, before["merchant"][1] + 4), 4)
+    assert log.flush() == 4  # the merchant's; the scorer has told of the others
+
+
 def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client: Store) -> None:
     paid = payment(7)
     scorer.decide(paid)
@@ -118,7 +151,6 @@ def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client:
 
 def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: Store) -> None:
     from fraud.features import NO_PROFILES
-    from fraud.settings import Settings
     from serving.metrics import Metrics
     from serving.online import Online
     from serving.writing import WriteThrough
@@ -135,7 +167,7 @@ def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: S
     pipe.execute_command("HSET", name, *fields)
     pipe.execute()
     metrics = Metrics()
-    writer = WriteThrough(Settings(redis_port=port_of(client)), metrics=metrics, directory=None)
+    writer = WriteThrough(Access("127.0.0.1", port_of(client)), project=PROJECT, metrics=metrics, directory=None)
     writer.start()
     writer.offer(paid, online)
     writer.close()

@@ -78,10 +78,15 @@ class Bench:
         return [(letter.reason, letter.arrival().data) for _, some in letters for letter in some]
 
 
+def states_on(client: "redis.Redis[bytes]") -> RedisStates:
+    port = int(client.connection_pool.connection_kwargs["port"])
+    return RedisStates(connect(Settings(redis_port=port)), project="fraud")
+
+
 def make_bench(client: "redis.Redis[bytes]", directory: Path) -> Bench:
     folder = DiskFolder(directory)
     log, transactions = ChangeLog(folder, directory / "journal"), TransactionLog(folder)
-    states = RedisStates(client, project="fraud")
+    states = states_on(client)
     made = Collaborators(states, DeadLetterFolder(folder), log, transactions, lambda: SEEN_MS, "EUR")
     return Bench(made, log, transactions, folder)
 
@@ -202,7 +207,7 @@ class Meddling(RedisStates):
     """Real states where, between read and write, somebody else writes first."""
 
     def __init__(self, client: "redis.Redis[bytes]", meddle: Callable[[], object]) -> None:
-        super().__init__(client, project="fraud")
+        super().__init__(states_on(client)._wires, project="fraud")
         self.meddle = meddle
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
@@ -280,7 +285,7 @@ def test_two_writers_on_the_same_entities_lose_no_update(
 def test_store_down_reports_the_first_record_and_loses_nothing(tmp_path: Path) -> None:
     port = free_port()
     some = arrivals(payments(50))
-    client = connect(Settings(redis_port=port))
+    client: redis.Redis[bytes] = redis.Redis(port=port)
     bench = make_bench(client, tmp_path)
     down = apply_batch(some, bench.collaborators)
     assert (down.failed, down.error.code if down.error else "") == (0, "store_unavailable")
@@ -297,7 +302,7 @@ class LosingTheAnswer(RedisStates):
     """Real states whose first answer to a write is lost on the way back."""
 
     def __init__(self, client: "redis.Redis[bytes]") -> None:
-        super().__init__(client, project="fraud")
+        super().__init__(states_on(client)._wires, project="fraud")
         self.lost = 0
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
@@ -323,7 +328,7 @@ def test_lost_answer_loses_neither_change_nor_row(client: "redis.Redis[bytes]", 
 
 
 def test_held_of_an_unknown_entity_is_empty(client: "redis.Redis[bytes]") -> None:
-    assert RedisStates(client, project="fraud").read([("card", "nobody")]) == [Held(b"", 0, b"")]
+    assert states_on(client).read([("card", "nobody")]) == [Held(b"", 0, b"")]
 
 
 def lambda_event(some: Sequence[Arrival]) -> dict[str, Any]:

@@ -3,13 +3,23 @@
 ``UpdateEndpoint`` with canary, baking and rollback on raised alarms; containers as real processes when a command is
 given, health-checked and asked through :meth:`Hosting.invoke`; ``UpdateModelPackage`` that leaves the approval alone.
 Baking times are divided by ``hurry``.
+
+A container whose archive lies in S3 gets it unpacked under an ``/opt/ml`` of its own, a shadow's beside it. What it
+writes on stdout in CloudWatch's embedded format becomes metrics, and alarms on our own metrics are evaluated from them
+while a rollout is baking. Emulated and not AWS's: one process stands for a fleet, traffic is drawn request by request,
+an alarm looks at all values since its step began, and nothing takes minutes.
 """
 
 import functools
+import io
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import tarfile
+import tempfile
 import threading
 import time
 import urllib.error
@@ -17,6 +27,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -25,6 +37,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.responses import ActionResult
 from moto.sagemaker import models, responses
 from moto.sagemaker.exceptions import ValidationError
+from moto.server import ThreadedMotoServer
 
 from tests.support.emulators import free_port
 
@@ -34,24 +47,50 @@ ROLLED_BACK = "Deployment rolled back: "
 class Container:
     """One process that stands for the instances of a fleet.
 
-    ``command`` runs with the model's environment, ``TOLLGATE_BIND_PORT`` and, as ``TOLLGATE_MODEL_DIR``, the path of a
-    model archive that is a directory here.
+    ``command`` runs with the model's environment and the hosting's own, ``TOLLGATE_BIND_PORT`` and, as
+    ``TOLLGATE_MODEL_DIR``, where the model archive was unpacked: one in S3, or a directory here.
     """
 
-    def __init__(self, command: Sequence[str], model: Any, *, startup_s: float) -> None:
+    def __init__(self, command: Sequence[str], model: Any, hosting: "Hosting") -> None:
         self.model: str = model.model_name
         self._port = free_port()
+        self._root = Path(tempfile.mkdtemp(prefix="tollgate-opt-ml-"))
         container = model.primary_container
-        environment = {**os.environ, **(container.get("Environment") or {}), "TOLLGATE_BIND_HOST": "127.0.0.1"}
+        given = {key: value.replace("/opt/ml/", f"{self._root}/") for key, value in
+                 (container.get("Environment") or {}).items()}  # fmt: skip
+        environment = {**os.environ, **given, **hosting.environment, "TOLLGATE_BIND_HOST": "127.0.0.1"}
         environment |= {"TOLLGATE_BIND_PORT": str(self._port)}
-        environment |= {"TOLLGATE_MODEL_DIR": container.get("ModelDataUrl", "").removeprefix("file://")}
-        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment |= {"TOLLGATE_MODEL_DIR": self._unpack(container.get("ModelDataUrl", ""), "model")}
+        for source in container.get("AdditionalModelDataSources") or []:
+            address = source["S3DataSource"]["S3Uri"]
+            self._unpack(address, f"additional-model-data-sources/{source['ChannelName']}")
+        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._reader = threading.Thread(target=self._read, args=(hosting,), daemon=True)
+        self._reader.start()
+        startup_s = hosting.startup_s
         deadline = time.monotonic() + startup_s
         while not self._healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError("The primary container did not pass the ping health check.")
             time.sleep(0.02)
+
+    def _unpack(self, address: str, folder: str) -> str:
+        if not address.startswith("s3://"):
+            return address.removeprefix("file://")
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        content = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        place = self._root / folder
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            archive.extractall(place, filter="data")
+        return str(place)
+
+    def _read(self, hosting: "Hosting") -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                if line.startswith(b"{") and hosting.metrics:
+                    put_embedded(json.loads(line))
 
     def _healthy(self) -> bool:
         try:
@@ -79,6 +118,22 @@ class Container:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._reader.join(10)
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+def put_embedded(line: Mapping[str, Any]) -> None:
+    """Make metrics of one line of CloudWatch's embedded format, as CloudWatch does by itself."""
+    for directive in line["_aws"]["CloudWatchMetrics"]:
+        dimensions = [{"Name": name, "Value": line[name]} for name in directive["Dimensions"][0]]
+        moment = datetime.fromtimestamp(line["_aws"]["Timestamp"] / 1000, UTC)
+        values = [
+            {"MetricName": item["Name"], "Dimensions": dimensions, "Timestamp": moment, "Value": line[item["Name"]]}
+            for item in directive["Metrics"]
+            if line.get(item["Name"])
+        ]
+        if values:
+            boto3.client("cloudwatch").put_metric_data(Namespace=directive["Namespace"], MetricData=values)
 
 
 @dataclass
@@ -102,12 +157,18 @@ class Hosting:
         Divides every waiting time.
     unhealthy
         Whether a model never becomes healthy, by its name; used when no process runs.
+    environment
+        Variables of every container, over those of its model: what the emulator has in another place.
+    metrics
+        Whether what containers write on stdout becomes metrics.
     """
 
     command: Sequence[str] = ()
     hurry: float = 1000.0
     startup_s: float = 60.0
     unhealthy: Callable[[str], bool] = lambda _: False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    metrics: bool = False
     fleets: dict[str, Fleet] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -137,7 +198,7 @@ class Hosting:
     def launch(self, backend: Any, config: str) -> Container | None:
         model = backend._models[backend.endpoint_configs[config].production_variants[0]["ModelName"]]
         if self.command:
-            return Container(self.command, model, startup_s=self.startup_s)
+            return Container(self.command, model, self)
         if self.unhealthy(model.model_name):
             raise RuntimeError("The primary container did not pass the ping health check.")
         return None
@@ -185,14 +246,50 @@ class Hosting:
 
 def _bake(backend: Any, guards: Sequence[str], wait_s: float) -> None:
     alarms = cloudwatch_backends[backend.account_id][backend.region_name].alarms
-    deadline = time.monotonic() + wait_s
+    deadline, since = time.monotonic() + wait_s, datetime.now(UTC).replace(tzinfo=None)
     while True:
+        _evaluate([alarms[name] for name in guards if name in alarms], backend, since)
         raised = [name for name in guards if name in alarms and alarms[name].state_value == "ALARM"]
         if raised:
             raise RuntimeError(f"One or more configured alarms tripped: {raised}")
         if time.monotonic() >= deadline:
             return
         time.sleep(0.005)
+
+
+def _evaluate(alarms: Sequence[Any], backend: Any, since: datetime) -> None:
+    """Raise alarms on our own metrics whose values since a moment are beyond their threshold."""
+    data = cloudwatch_backends[backend.account_id][backend.region_name].metric_data
+    for alarm in alarms:
+        if not str(alarm.namespace).startswith("Tollgate") or alarm.state_value == "ALARM":
+            continue
+        found = [
+            float(getattr(datum, "value", 0.0))
+            for datum in list(data)
+            if (datum.namespace, datum.name) == (alarm.namespace, alarm.metric_name) and datum.timestamp >= since
+        ]
+        value = (sum(found) if alarm.statistic == "Sum" else max(found)) if found else 0.0
+        if value > alarm.threshold:
+            alarm.update_state(f"{value} > {alarm.threshold}", "{}", "ALARM")
+
+
+@contextmanager
+def empty_account(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run moto's server in this process on an account that holds nothing, before and after; yield its address."""
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "eu-west-1")):
+        patch.setenv(f"AWS_{name}", value)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    patch.setenv("AWS_ENDPOINT_URL", address)
+    reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset, timeout=30).close()
+    try:
+        yield address
+        urllib.request.urlopen(reset, timeout=30).close()
+    finally:
+        server.stop()
 
 
 @functools.cache
@@ -229,6 +326,7 @@ def sagemaker_hosting(patch: pytest.MonkeyPatch, **options: Any) -> Iterator[Hos
         hosting.requests.append(request)
         endpoint.endpoint_status, endpoint.failure_reason = "Updating", None
         endpoint.pending_deployment_summary = {"EndpointConfigName": config}
+        endpoint.last_modified_time = datetime.now(UTC).replace(tzinfo=None)
         hosting.start(hosting.roll_out, backend, endpoint, config, request["DeploymentConfig"] or {})
         return ActionResult({"EndpointArn": endpoint.arn})
 

@@ -1,7 +1,7 @@
 """Small data sets on disk: a few busy cards, merchants and devices, with ties, repeats, declines and fraud reports."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,15 +86,24 @@ def some_reports(payments: Sequence[Transaction], seed: int) -> list[FraudReport
     return [FraudReport(payment.transaction_id, known) for payment, known in late if known < START_MS]
 
 
-def write_lake(lake: Path, payments: Sequence[Transaction], reports: Sequence[FraudReport] = ()) -> None:
-    """Write a transaction log by day, and labels: the reports, and as many that say legitimate."""
+def write_lake(
+    lake: Path,
+    payments: Sequence[Transaction],
+    reports: Sequence[FraudReport] = (),
+    delays_ms: Mapping[str, int] | None = None,
+) -> None:
+    """Write a transaction log by day, and labels: the reports, and as many that say legitimate.
+
+    ``delays_ms`` says by transaction id how long after its event time a payment arrived; at once where it says nothing.
+    """
     days: dict[str, list[Transaction]] = {}
     for payment in payments:
         days.setdefault(moment(payment.event_time_ms).date().isoformat(), []).append(payment)
     for day, paid in days.items():
         folder = lake / "transactions" / f"dt={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([log_row(payment) for payment in paid], SCHEMA), folder / "part-0.parquet")
+        rows = [log_row(payment, (delays_ms or {}).get(payment.transaction_id, 0)) for payment in paid]
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "part-0.parquet")
     said = [(report.transaction_id, True, report.known_ms) for report in reports]
     said += [(payment.transaction_id, False, payment.event_time_ms + 1) for payment in payments[: len(reports)]]
     labels = {
@@ -107,10 +116,10 @@ def write_lake(lake: Path, payments: Sequence[Transaction], reports: Sequence[Fr
     pq.write_table(pa.table(labels), lake / "labels.parquet")
 
 
-def log_row(payment: Transaction) -> dict[str, Any]:
+def log_row(payment: Transaction, delay_ms: int = 0) -> dict[str, Any]:
     row = {name: getattr(payment, name) for name in SCHEMA.names if hasattr(payment, name)}
-    time = moment(payment.event_time_ms)
-    return row | {"event_timestamp": time, "created_timestamp": time}
+    time, arrival = moment(payment.event_time_ms), moment(payment.event_time_ms + delay_ms)
+    return row | {"event_timestamp": time, "created_timestamp": arrival}
 
 
 def entity_frame(payments: Sequence[Transaction]) -> pd.DataFrame:

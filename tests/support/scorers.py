@@ -18,7 +18,7 @@ import redis
 
 from fraud import velocity
 from fraud.transaction import Transaction, encode_transaction
-from fraud.windows import ENTITIES, JOIN_KEYS
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.guards import state_fields, state_view, value_fields
 from stores.layout import Value, encode_timestamp, entity_key, timestamp_field
 from tests.support.bundles import PROJECT
@@ -59,9 +59,9 @@ def history(count: int = 600) -> list[Transaction]:
     ]
 
 
-def fill_states(client: "redis.Redis[bytes]", transactions: Iterable[Transaction]) -> None:
-    """Write the velocity state that ``transactions`` leave behind in each of their entities."""
-    states: dict[tuple[Any, str], tuple[bytes, int]] = {}
+def states_after(transactions: Iterable[Transaction]) -> dict[tuple[Entity, str], tuple[bytes, int]]:
+    """Return the velocity state that ``transactions`` leave behind in each of their entities, and its revision."""
+    states: dict[tuple[Entity, str], tuple[bytes, int]] = {}
     for transaction in transactions:
         for entity in ENTITIES:
             key = velocity.entity_key(entity, transaction)
@@ -69,6 +69,12 @@ def fill_states(client: "redis.Redis[bytes]", transactions: Iterable[Transaction
                 state, revision = states.get((entity, key), (b"", 0))
                 change = velocity.transaction_change(entity, transaction)
                 states[entity, key] = velocity.update(entity, state, change)[0], revision + 1
+    return states
+
+
+def fill_states(client: "redis.Redis[bytes]", transactions: Iterable[Transaction]) -> None:
+    """Write the velocity state that ``transactions`` leave behind in each of their entities."""
+    states = states_after(transactions)
     pipe: Any = client.pipeline(transaction=False)
     for (entity, key), (state, revision) in states.items():
         fields = state_fields(state_view(entity), state, revision, velocity.newest_time_ms(entity, state))

@@ -12,8 +12,10 @@ EXAMPLE = Path(__file__).parents[3] / ".env.example"
 BOUNDED = {
     "REDIS_PORT": (1, 65_535),
     "BIND_PORT": (1, 65_535),
+    "DECISION_LOG_MB": (128, 10_485_760),
     "STORE_TIMEOUT_MS": (1, 10_000),
     "STALE_AFTER_S": (1, 31_536_000),
+    "VELOCITY_STALE_AFTER_S": (1, 31_536_000),
     "WRITE_THROUGH": (0, 1),
 }
 
@@ -54,9 +56,34 @@ def test_every_text_setting_is_taken_as_it_stands() -> None:
         "currency",
         "metrics",
     }
-    found = read_settings({PREFIX + name.upper(): f" {name}=1 " for name in texts})
-    assert {name: getattr(found, name) for name in texts} == {name: f" {name}=1 " for name in texts}
-    assert len(texts) == 9
+    for name in texts - {"redis_ca_file", "redis_username"}:
+        assert getattr(read_settings({PREFIX + name.upper(): f" {name}=1 "}), name) == f" {name}=1 "
+    secure = {"TOLLGATE_REDIS_TLS": "true", "TOLLGATE_REDIS_PASSWORD": " p "}
+    found = read_settings({**secure, "TOLLGATE_REDIS_CA_FILE": " c ", "TOLLGATE_REDIS_USERNAME": " u "})
+    assert (found.redis_ca_file, found.redis_username, found.redis_password) == (" c ", " u ", Secret(" p "))
+    assert len(texts) == 17
+
+
+@pytest.mark.parametrize("text", ["", "1", "True", "yes", "false "])
+def test_truth_is_true_or_false_and_nothing_else(text: str) -> None:
+    assert read_settings({"TOLLGATE_REDIS_TLS": "true"}).redis_tls
+    assert not read_settings({"TOLLGATE_REDIS_TLS": "false"}).redis_tls
+    with pytest.raises(InvalidSetting, match=f"TOLLGATE_REDIS_CLUSTER={text!r} is neither 'true' nor 'false'"):
+        read_settings({"TOLLGATE_REDIS_CLUSTER": text})
+
+
+@pytest.mark.parametrize("ends", [("", "_FILE"), ("", "_SECRET"), ("_FILE", "_SECRET"), ("", "_FILE", "_SECRET")])
+def test_password_is_kept_in_one_place_only(ends: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidSetting, match="only one may be set") as caught:
+        read_settings({f"TOLLGATE_REDIS_PASSWORD{end}": "hunter2" for end in ends})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_would_silently_have_no_effect_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="TOLLGATE_REDIS_USERNAME='scorer' needs a password"):
+        read_settings({"TOLLGATE_REDIS_USERNAME": "scorer"})
+    with pytest.raises(InvalidSetting, match="needs TOLLGATE_REDIS_TLS=true"):
+        read_settings({"TOLLGATE_REDIS_CA_FILE": "/ca.pem"})
 
 
 @pytest.mark.parametrize("name", ["TOLLGATE_REDIS_PORTS", "TOLLGATE_redis_port", "TOLLGATE_", "TOLLGATE_REDIS_PASWORD"])

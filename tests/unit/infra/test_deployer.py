@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 from moto import mock_aws
 
-from fraud.settings import Secret
+from fraud.settings import read_settings
 from infra.alarms import rollout_guards
 from infra.deployer import NONE, Deployer
-from infra.endpoint import Place
+from infra.endpoint import Package, Place, release
 from infra.environment import Hosting as HostingSettings
 from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
 from tests.support.hosting import ROLLED_BACK, Hosting, sagemaker_hosting
@@ -30,7 +32,8 @@ PLACE = Place(
     currency="EUR",
     store_kind="redis",
     store_host="store",
-    store_password=Secret("password"),
+    store_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:store",
+    decisions="tollgate-dev-decisions",
 )
 HOSTING = HostingSettings(("ml.c7i.large", "ml.c6i.large"), instances=4, canary_percent=25, bake_s=600)
 
@@ -455,3 +458,20 @@ def test_canary_of_real_processes_that_fails_comes_back_and_costs_only_its_share
             ours.settle(second.config)
         assert answers[0] == 200
         assert [real.invoke(ENDPOINT, b"{}")[1] for _ in range(20)] == [200] * 20
+
+
+def test_a_shadow_is_a_second_data_source_and_another_release() -> None:
+    champion = Package("arn:champion", 1, "image", "s3://tollgate/models/one.tar.gz")
+    other = Package("arn:other", 2, "image", "s3://tollgate/models/two.tar.gz")
+    plain = release(ENDPOINT, champion, PLACE, HOSTING)
+    along = release(ENDPOINT, champion, PLACE, HOSTING, shadow=other)
+    assert along.config != plain.config
+    container = along.model["PrimaryContainer"]
+    assert container["ModelDataUrl"] == champion.model
+    (source,) = container["AdditionalModelDataSources"]
+    assert source["S3DataSource"]["S3Uri"] == other.model
+    found = read_settings(container["Environment"])
+    assert found.shadow_dir == f"/opt/ml/additional-model-data-sources/{source['ChannelName']}"
+    assert found.metrics == "emf"
+    shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateModel").input_shape
+    assert ParamValidator().validate(dict(along.model), shape).generate_report() == ""

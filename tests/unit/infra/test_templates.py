@@ -17,6 +17,7 @@ from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
 from infra.data import VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
+from retraining.pipeline import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES: dict[str, dict[str, Any]] = {stack.name: rendering.as_data(stack) for stack in STACKS}
@@ -97,6 +98,25 @@ def test_nightly_job_is_a_request_that_sagemaker_takes() -> None:
     model = botocore.session.get_session().get_service_model("sagemaker")
     shape = model.operation_model("CreateProcessingJob").input_shape
     assert ParamValidator().validate(request, shape).generate_report() == ""
+
+
+def test_weekly_start_gives_the_pipeline_what_it_asks_for_and_the_same_token_however_often_it_is_delivered() -> None:
+    request = learning.weekly_start()
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    shape = model.operation_model("StartPipelineExecution").input_shape
+    assert ParamValidator().validate(request, shape).generate_report() == ""
+    declared = json.loads(GOLDEN.read_text())["Parameters"]
+    asked = {item["Name"] for item in declared if "DefaultValue" not in item}
+    assert {item["Name"] for item in request["PipelineParameters"]} == asked
+    token = request["ClientRequestToken"].replace("${Environment}", "dev")
+    assert "execution-id" not in token
+    assert 32 <= len(token.replace("<aws.scheduler.scheduled-time>", "2026-11-22T02:00:00Z")) <= 128
+    (weekly,) = (
+        item for item in resources("learning", "AWS::Scheduler::Schedule").values() if "WEEKLY" in str(item).upper()
+    )
+    text, values = weekly["Target"]["Input"]["Fn::Sub"]
+    assert json.loads(text) == request
+    assert set(re.findall(r"\$\{(\w+)\}", text)) - {"Environment"} == set(values)
 
 
 def test_nightly_jobs_variables_are_those_that_are_read() -> None:

@@ -13,11 +13,11 @@ from fraud.transaction import Transaction
 from fraud.velocity import entity_key, report_change, transaction_change, update
 from fraud.windows import ENTITIES
 from monitoring.errors import NothingToCompare
-from monitoring.offline import history_vectors
-from monitoring.parity import same_bits
 from monitoring.staleness import Lagging, last_days, threshold_at_fpr, truth_of
+from stores.columns import same_bits
 from tests.support.lakes import FraudReport, random_payments, some_reports, write_lake
 from training.dataset import read_log
+from training.offline_vectors import history_vectors
 
 LAG = 60_000
 FIRST = FEATURE_NAMES.index(VELOCITY[0].name)

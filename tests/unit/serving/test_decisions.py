@@ -145,7 +145,7 @@ def test_a_full_disk_is_counted_and_leaves_no_torn_line(tmp_path: Path) -> None:
         "metrics = facts.Metrics()\n"
         "log = facts.DecisionLog(Path(sys.argv[1]), metrics=metrics)\n"
         "everything = [facts.made(number) for number in range(600)]\n"
-        "log._open()\n"
+        "log._open(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))\n"
         "for item in everything:\n"
         "    log.append(item)\n"

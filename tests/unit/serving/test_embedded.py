@@ -20,6 +20,18 @@ def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None
     assert [line[name] for name in wanted] == [10, 7, 0, 3, 3, 2]
 
 
+def test_tiers_and_overrides_are_counted_by_name() -> None:
+    metrics = Metrics()
+    for tier, count in (("full", 9), ("partial", 1), ("no_velocity", 2), ("request_only", 3)):
+        metrics.tiers.add((tier,), count)
+    for override, count in (("allow_list", 1), ("block_list", 2), ("decline_cap", 3), ("control_group", 4)):
+        metrics.overrides.add((override,), count)
+    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1))
+    assert [line[f"Tier{name}"] for name in ("Partial", "NoVelocity", "RequestOnly")] == [1, 2, 3]
+    names = ("AllowList", "BlockList", "DeclineCap", "ControlGroup")
+    assert [line[f"Override{name}"] for name in names] == [1, 2, 3, 4]
+
+
 def test_the_next_line_tells_only_what_happened_since() -> None:
     metrics = Metrics()
     embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)

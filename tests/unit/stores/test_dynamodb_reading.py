@@ -112,6 +112,7 @@ def test_readings_equal_those_from_redis_in_bytes_and_in_json(
     reader, response = TableReader(PLAN), answer(held)
     assert reader.readings([response]) == from_redis
     assert reader.readings([on_the_wire(response)]) == from_redis
+    assert CompiledReader(PLAN).readings(reader.replies([on_the_wire(response)])) == from_redis
 
 
 def test_stranger_is_all_null() -> None:

@@ -1,6 +1,5 @@
 """Rows are the transactions in order, and the future changes no byte of an earlier row; through Feast itself."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud.features import FEATURE_NAMES
-from fraud.transaction import Transaction
-from tests.support.lakes import DAY_MS, START_MS, FraudReport, random_payments, some_reports, write_lake
+from tests.support.feast_lakes import MIDDLE_MS, PAYMENTS, REPO, REPORTS, FeastLake
+from tests.support.lakes import DAY_MS, FraudReport
 from training.challenger import TrainingPlan
-from training.dataset import TrainingSet, build_training_set, read_log
+from training.dataset import read_log
 from training.errors import InvalidSplit, RepositoryNotApplied, UnreadableSource
 from training.feast_store import compiled_plan, open_lake_store
 from training.frames import write_training_set
-from training.profiles import write_profiles
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -27,48 +25,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-REPO = Path(__file__).parents[3] / "feature_repo"
-PAYMENTS = random_payments(41, 500)
-REPORTS = some_reports(PAYMENTS, 41)
-MIDDLE_MS = PAYMENTS[350].event_time_ms // DAY_MS * DAY_MS
 
 
-def nothing(_done: int, _total: int) -> None:
-    """Show no progress."""
-
-
-class Lake:
-    """A lake whose content is changed between questions, under one Feast store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.fill(PAYMENTS, REPORTS)
-        self.store: Any = open_lake_store(REPO, folder)
-
-    def fill(self, payments: list[Transaction], reports: list[FraudReport]) -> None:
-        for name in ("transactions", "profiles"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        write_lake(self.folder, payments, reports)
-        write_profiles(self.folder, progress=nothing)
-
-    def rows(self, end_ms: int = START_MS, as_of_ms: int = START_MS) -> TrainingSet:
-        return build_training_set(
-            self.store, self.folder, start_ms=0, end_ms=end_ms, as_of_ms=as_of_ms, progress=nothing
-        )
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    return Lake(tmp_path_factory.mktemp("dataset") / "lake")
-
-
-@pytest.fixture
-def filled(lake: Lake) -> Lake:
-    lake.fill(PAYMENTS, REPORTS)
-    return lake
-
-
-def test_one_row_for_each_transaction_in_order(filled: Lake) -> None:
+def test_one_row_for_each_transaction_in_order(filled: FeastLake) -> None:
     rows = filled.rows()
     expected = sorted(PAYMENTS, key=lambda p: (p.event_time_ms, p.transaction_id))
     assert rows.transaction_id.to_pylist() == [p.transaction_id for p in expected]
@@ -79,7 +38,7 @@ def test_one_row_for_each_transaction_in_order(filled: Lake) -> None:
     assert len(set(zip(cards, rows.card.tolist(), strict=True))) == len(set(cards))
 
 
-def test_labels_are_those_that_had_arrived(filled: Lake) -> None:
+def test_labels_are_those_that_had_arrived(filled: FeastLake) -> None:
     rows = filled.rows(as_of_ms=MIDDLE_MS)
     known = {report.transaction_id for report in REPORTS if report.known_ms <= MIDDLE_MS}
     found = {name for name, fraud in zip(rows.transaction_id.to_pylist(), rows.is_fraud, strict=True) if fraud}
@@ -87,7 +46,7 @@ def test_labels_are_those_that_had_arrived(filled: Lake) -> None:
     assert 0 < len(known) < len(REPORTS)
 
 
-def test_the_future_changes_no_byte_of_an_earlier_row(filled: Lake) -> None:
+def test_the_future_changes_no_byte_of_an_earlier_row(filled: FeastLake) -> None:
     whole = filled.rows(end_ms=MIDDLE_MS, as_of_ms=MIDDLE_MS)
     past = [p for p in PAYMENTS if p.event_time_ms < MIDDLE_MS]
     known = [report for report in REPORTS if report.known_ms <= MIDDLE_MS]
@@ -107,7 +66,7 @@ def test_the_future_changes_no_byte_of_an_earlier_row(filled: Lake) -> None:
     assert np.isfinite(whole.matrix[:, whole.columns(("card_amount_sum_30d",))]).any()
 
 
-def test_a_later_label_changes_no_feature_of_an_earlier_row(filled: Lake) -> None:
+def test_a_later_label_changes_no_feature_of_an_earlier_row(filled: FeastLake) -> None:
     before = filled.rows(end_ms=MIDDLE_MS)
     later = [FraudReport(p.transaction_id, MIDDLE_MS + 1) for p in PAYMENTS[3:300:7]]
     filled.fill(PAYMENTS, [*REPORTS, *later])
@@ -116,7 +75,7 @@ def test_a_later_label_changes_no_feature_of_an_earlier_row(filled: Lake) -> Non
     assert after.is_fraud.sum() > before.is_fraud.sum()
 
 
-def test_columns_and_spans_are_found_by_name_and_time(filled: Lake) -> None:
+def test_columns_and_spans_are_found_by_name_and_time(filled: FeastLake) -> None:
     rows = filled.rows()
     taken = rows.between(MIDDLE_MS, MIDDLE_MS + DAY_MS)
     inside = (rows.event_time_ms >= MIDDLE_MS) & (rows.event_time_ms < MIDDLE_MS + DAY_MS)
@@ -124,23 +83,30 @@ def test_columns_and_spans_are_found_by_name_and_time(filled: Lake) -> None:
     assert rows.columns(FEATURE_NAMES[5:2:-1]).tolist() == [5, 4, 3]
 
 
-def test_equal_sets_give_equal_files(filled: Lake, tmp_path: Path) -> None:
+def test_equal_sets_give_equal_files(filled: FeastLake, tmp_path: Path) -> None:
     digests = [write_training_set(filled.rows(), tmp_path / f"{name}.parquet") for name in "ab"]
     assert digests[0] == digests[1]
     table = pq.read_table(tmp_path / "a.parquet")
-    assert table.column_names == ["transaction_id", "event_timestamp", "amount_minor", *FEATURE_NAMES, "is_fraud"]
+    assert table.column_names == [
+        "transaction_id",
+        "event_timestamp",
+        "card",
+        "amount_minor",
+        *FEATURE_NAMES,
+        "is_fraud",
+    ]
     rows = filled.rows()
     for position, name in enumerate(FEATURE_NAMES):
         assert table[name].null_count == int(np.isnan(rows.matrix[:, position]).sum())
     assert pc.sum(table["is_fraud"]).as_py() == rows.is_fraud.sum()
 
 
-def test_a_span_without_rows_says_which_days_there_are(filled: Lake) -> None:
+def test_a_span_without_rows_says_which_days_there_are(filled: FeastLake) -> None:
     with pytest.raises(InvalidSplit, match=r"no transaction from 1970-01-01 to 1970-01-02 \(exclusive\); it has 20"):
         filled.rows(end_ms=DAY_MS)
 
 
-def test_the_log_is_read_to_the_millisecond(filled: Lake) -> None:
+def test_the_log_is_read_to_the_millisecond(filled: FeastLake) -> None:
     time = PAYMENTS[100].event_time_ms
     one = read_log(filled.folder, time, time + 1)
     expected = sorted(p.transaction_id for p in PAYMENTS if p.event_time_ms == time)
@@ -152,7 +118,7 @@ def test_a_missing_log_says_what_to_do(tmp_path: Path) -> None:
         read_log(tmp_path, 0, DAY_MS)
 
 
-def test_each_lake_has_a_registry_of_its_own_that_names_its_log(filled: Lake) -> None:
+def test_each_lake_has_a_registry_of_its_own_that_names_its_log(filled: FeastLake) -> None:
     source = filled.store.get_feature_view("card_velocity").batch_source
     assert source.path == str(filled.folder.resolve() / "transactions")
     registry = filled.folder / "feast" / "registry.db"
@@ -161,7 +127,7 @@ def test_each_lake_has_a_registry_of_its_own_that_names_its_log(filled: Lake) ->
     assert registry.stat().st_mtime_ns == written
 
 
-def test_the_compiled_plan_covers_the_contract(filled: Lake) -> None:
+def test_the_compiled_plan_covers_the_contract(filled: FeastLake) -> None:
     plan = compiled_plan(filled.store)
     assert {entity["join_key"] for entity in plan["entities"]} == {"card_id", "device_id", "ip", "merchant_id"}
     assert sorted(plan["features"]) == sorted(FEATURE_NAMES)
@@ -188,5 +154,5 @@ def test_a_plan_out_of_range_names_its_value(name: str, value: float) -> None:
         TrainingPlan(**options)
 
 
-def test_pyarrow_ids_are_text(filled: Lake) -> None:
+def test_pyarrow_ids_are_text(filled: FeastLake) -> None:
     assert filled.rows().transaction_id.type == pa.string()

@@ -6,11 +6,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.lakes import random_payments, write_lake
+from tests.support.feast_lakes import MIDDLE_MS, FeastLake
+from tests.support.lakes import DAY_MS, random_payments, write_lake
 from training.__main__ import app, main
 from training.command_line import as_of_or_end, make_profiles, moment
 from training.errors import InvalidSplit
+from training.transaction_log import day_text
 
+LAYOUTS = Path(__file__).parents[2] / "data" / "layouts"
 PAYMENTS = random_payments(51, 120)
 
 
@@ -79,6 +82,58 @@ def test_a_bad_span_names_its_value(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("--label-delay", "a month"), "label delay 'a month' is not a duration such as 30d"),
+        (("--as-known", "--lag", "2"), "lag '2' is not a duration such as 30d, 12h, 90m, 2s or 250ms"),
+        (("--lag", "2s"), "--lag 2s needs --as-known: by event time nothing lags"),
+        (("--keep-legitimate", "1.5"), "keep-legitimate 1.5 is not above 0 and at most 1"),
+        (("--service", "mine"), "service 'mine' has no feature contract here; there is fraud_score_v1"),
+        (("--as-of", "2026-02-30"), "as-of '2026-02-30' is not a day such as 2026-03-01"),
+    ],
+)
+def test_a_dataset_refuses_what_it_cannot_answer(
+    lake: Path,
+    arguments: tuple[str, ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    span = ("--start", "2026-01-20", "--end", "2026-01-25")
+    assert run(monkeypatch, "dataset", "--lake", lake, "--out", lake / "set", *span, *arguments) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (lake / "set").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dataset_is_asked_for_in_words(
+    filled: FeastLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, end = (day_text(time) for time in (MIDDLE_MS - 6 * DAY_MS, MIDDLE_MS))
+    words = (
+        "--start",
+        first,
+        "--end",
+        end,
+        "--label-delay",
+        "5d",
+        "--as-known",
+        "--lag",
+        "2s",
+        "--keep-legitimate",
+        "0.5",
+    )
+    out = tmp_path / "set"
+    assert run(monkeypatch, "dataset", "--lake", filled.folder, "--out", out, *words, "--json", "-") == 0
+    figures = json.loads(capsys.readouterr().out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert figures["manifest"] == manifest
+    assert (figures["rows"], figures["leaks"]) == (pq.read_metadata(out / "rows.parquet").num_rows, 0)
+    request = manifest["request"]
+    assert (request["start"], request["end"], request["label_delay"], request["lag_ms"]) == (first, end, "5d", 2_000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
         (("--as-of", "yesterday"), "as-of 'yesterday' is not a day such as 2026-03-01 (invalid_split)"),
         (("--judge-by", "guess"), "--judge-by 'guess' is none of labels, truth (invalid_split)"),
     ],
@@ -104,6 +159,34 @@ def test_an_unknown_format_is_named_with_those_there_are(
     assert "handbook" in said
 
 
+def test_import_says_how_many_rows_were_refused_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("import", LAYOUTS / "tabformer.csv", "--mapping", "tabformer", "--out")
+    assert run(monkeypatch, *arguments, tmp_path / "one", "--json", "-") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["rows"], figures["rejected"], figures["frauds"]) == (3, 2, 1)
+    assert {(count["reason"], count["at"]) for count in figures["reasons"]} == {
+        ("no time", "tabformer.csv:3"),
+        ("amount out of range", "tabformer.csv:4"),
+    }
+    assert run(monkeypatch, *arguments, tmp_path / "two", "--label-delay", "9d") == 0
+    said = capsys.readouterr().out
+    assert "no time" in said
+    assert "Rejected rows" in said
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text())["label_delay_ms"] == 9 * 86_400_000
+    assert run(monkeypatch, *arguments, tmp_path / "two") == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_delay_that_is_no_duration_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ("--label-delay", "soon", "--out", tmp_path / "lake")
+    assert run(monkeypatch, "import", tmp_path / "absent.csv", "--mapping", "tabformer", *wrong) == 1
+    assert "label delay 'soon' is not a duration such as 30d" in capsys.readouterr().err
+
+
 def test_profiles_are_made_once_and_only_when_due(lake: Path) -> None:
     path = lake / "profiles" / "card" / "part-0.parquet"
     make_profiles(lake)
@@ -124,5 +207,5 @@ def test_every_command_has_a_sentence_of_help() -> None:
     names = {
         command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
     }
-    assert names == {"import", "profiles", "dataset", "train"}
+    assert names == {"import", "profiles", "dataset", "train", "labels", "search", "evaluate"}
     assert all(command.callback is not None and command.callback.__doc__ for command in app.registered_commands)

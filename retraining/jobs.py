@@ -1,0 +1,80 @@
+"""The weekly loop's steps as the jobs of a pipeline call them: ``python -m retraining step build | fit | judge``.
+
+A job that fails leaves its reason where SageMaker looks for it. A refusal is no failure of a job: ``judge`` ends with 0
+and says in its verdict that the challenger was refused; the pipeline's condition acts on that.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import typer
+
+from fraud.errors import TollgateError
+from retraining.container import Container, this_container
+from retraining.weekly import WeekPlan
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+Result = TypeVar("Result")
+
+app = typer.Typer(no_args_is_help=True, help="One step of the SageMaker pipeline, between the folders of /opt/ml.")
+
+
+@app.command()
+def build(
+    *,
+    as_of: Annotated[str, typer.Option(help="Day of the iteration, or a schedule's time of that day.")],
+    train_days: Annotated[int, typer.Option()] = 30,
+    validation_days: Annotated[int, typer.Option()] = 7,
+    test_days: Annotated[int, typer.Option()] = 7,
+    label_delay: Annotated[int, typer.Option()] = 21,
+    review_share: Annotated[float, typer.Option()] = 0.01,
+    insult_share: Annotated[float, typer.Option()] = 0.001,
+) -> None:
+    """Build the training set."""
+    from retraining.steps import build_step
+
+    def run(container: Container) -> int:
+        plan = WeekPlan(
+            train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share
+        )
+        return build_step(container, as_of=as_of, plan=plan, repo=ROOT / "feature_repo")
+
+    typer.echo(f"{_or_say_why(run)} rows")
+
+
+@app.command()
+def fit() -> None:
+    """Fit a challenger."""
+    from retraining.steps import fit_step
+
+    _or_say_why(lambda container: fit_step(container, root=ROOT))
+    typer.echo("fitted")
+
+
+@app.command()
+def judge(
+    *,
+    registry: Annotated[str, typer.Option(help="file:FOLDER or sagemaker:GROUP.")],
+    bucket: Annotated[str, typer.Option()] = "",
+    image: Annotated[str, typer.Option(help="Inference image that a package names.")] = "",
+    approval: Annotated[str, typer.Option()] = "manual",
+) -> None:
+    """Judge the challenger and write the verdict into the registry."""
+    from retraining.addresses import open_registry
+    from retraining.steps import judge_step
+
+    report = _or_say_why(
+        lambda container: judge_step(container, open_registry(registry, bucket=bucket, image=image, approval=approval))
+    )
+    typer.echo(f"{report.challenger} {'passed' if report.promoted else 'was refused'}")
+
+
+def _or_say_why(run: Callable[[Container], Result]) -> Result:
+    """Run a step in this job's folders; leave the reason of an expected failure where SageMaker looks for it."""
+    container = this_container()
+    try:
+        return run(container)
+    except (TollgateError, OSError) as error:
+        container.say_why(error)
+        raise

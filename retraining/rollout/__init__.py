@@ -1,0 +1,1 @@
+"""From an approved challenger to all traffic: shadow, canary, full, and back."""

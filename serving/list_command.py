@@ -1,0 +1,111 @@
+"""``python -m serving lists``: add, remove and show the entries of the allow and block lists.
+
+The times of an entry come from this machine's clock. Every change is written whole, or not at all, and a scorer that
+watches the file takes it within a second.
+"""
+
+import argparse
+import getpass
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fraud.errors import InvalidSetting
+from fraud.settings import PREFIX
+from fraud.windows import DAY
+from serving.list_file import add_entry, remove_entry
+from serving.lists import LISTED, LISTS, ListEntry, list_files, read_entries
+
+OWN_FILE: Final = "entries.json"
+"""The file of a folder that the commands write."""
+
+MOST_DAYS: Final = 3650.0
+
+
+def add_list_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands' options to a parser."""
+    commands = parser.add_subparsers(dest="list_command", required=True)
+    add = commands.add_parser("add", help="list an entity; an entry that is there already is replaced")
+    remove = commands.add_parser("remove", help="take an entity off a list; status 1 when it was not on it")
+    show = commands.add_parser("show", help="show the entries in force")
+    for command in (add, remove, show):
+        text = f"file, or folder (entries go to {OWN_FILE}); {PREFIX}LISTS without it"
+        command.add_argument("--file", type=Path, metavar="PATH", help=text)
+        command.add_argument("--json", action="store_true", help="write the result as JSON")
+    for command in (add, remove):
+        command.add_argument("--entity", choices=LISTED, required=True)
+        command.add_argument("--key", required=True, metavar="TOKEN", help="as it stands in transactions")
+        command.add_argument("--list", choices=LISTS, required=True)
+    add.add_argument("--reason", required=True, help="why, for whoever finds it later")
+    add.add_argument("--by", default="", metavar="NAME", help="who adds it; your login without it")
+    add.add_argument("--days", type=float, default=30.0, help="how long it holds (default 30)")
+    show.add_argument("--all", action="store_true", help="expired entries too")
+
+
+def run_list_command(options: argparse.Namespace) -> int:
+    """Run a command and return the status of the process.
+
+    Raises
+    ------
+    InvalidSetting
+        No file is named, or a number is out of range.
+    InvalidList
+        The file is malformed, or the entry is none.
+    """
+    place = _place(options.file)
+    now_ms = time.time_ns() // 1_000_000
+    if options.list_command == "show":
+        return _show(place, now_ms, everything=options.all, as_json=options.json)
+    path = place / OWN_FILE if place.is_dir() else place
+    if options.list_command == "remove":
+        found = remove_entry(path, options.entity, options.key, options.list)
+        _say(options.json, {"removed": found}, "removed" if found else f"not on the {options.list} list")
+        return 0 if found else 1
+    if not 0.0 < options.days <= MOST_DAYS:
+        raise InvalidSetting(f"--days {options.days:g} is not in 0..{MOST_DAYS:g}")
+    entry = ListEntry(
+        entity=options.entity,
+        key=options.key,
+        list=options.list,
+        reason=options.reason,
+        added_by=options.by or getpass.getuser(),
+        added_ms=now_ms,
+        expires_ms=now_ms + int(options.days * DAY),
+    )
+    replaced = add_entry(path, entry)
+    said = f"{'replaced' if replaced else 'added'}; in force until {_written(entry.expires_ms)}"
+    _say(options.json, {"replaced": replaced, "entry": entry}, said)
+    return 0
+
+
+def _place(given: Path | None) -> Path:
+    named = given or Path(os.environ.get(f"{PREFIX}LISTS", ""))
+    if named == Path():
+        raise InvalidSetting(f"no file of lists: give --file, or set {PREFIX}LISTS")
+    return named
+
+
+def _show(place: Path, now_ms: int, *, everything: bool, as_json: bool) -> int:
+    entries = [
+        entry for path in list_files(place) for entry in read_entries(path) if everything or entry.expires_ms > now_ms
+    ]
+    lines = [
+        f"{entry.list}  {entry.entity}  {entry.key}  until {_written(entry.expires_ms)}  {entry.reason} "
+        f"({entry.added_by})"
+        for entry in entries
+    ]
+    _say(as_json, {"entries": entries}, "\n".join((*lines, f"{len(entries)} entries")))
+    return 0
+
+
+def _written(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="minutes")
+
+
+def _say(as_json: bool, result: dict[str, object], text: str) -> None:  # noqa: FBT001  # what the option says
+    sys.stdout.write((msgspec.json.encode(result).decode() if as_json else text) + "\n")

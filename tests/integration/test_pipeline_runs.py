@@ -1,0 +1,164 @@
+"""The committed pipeline run from end to end: real jobs between /opt/ml folders, an emulator's S3 and registry."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from retraining.exchange import read_rows
+from retraining.jobs import ROOT
+from retraining.pipeline import GOLDEN
+from retraining.sagemaker_registry import SageMakerRegistry
+from retraining.steps import plan_of
+from simulation.config import WorldConfig
+from simulation.lake import write
+from simulation.world import generate
+from tests.support.hosting import empty_account, sagemaker_hosting
+from tests.support.pipelines import Execution, Runner
+from training.challenger import fit_challenger
+from training.profiles import write_profiles
+
+BUCKET, GROUP = "tollgate-dev-lake-123456789012", "tollgate-dev-scorer"
+GIVEN: dict[str, Any] = {
+    "AsOf": "2026-02-14T02:00:00Z",
+    "Bucket": BUCKET,
+    "DataKey": "arn:aws:kms:eu-west-1:123456789012:key/11111111-1111-1111-1111-111111111111",
+    "JobImage": "job",
+    "InferenceImage": "inference",
+    "JobRole": "arn:aws:iam::123456789012:role/tollgate-dev-jobs",
+    "Region": "eu-west-1",
+    "Registry": f"sagemaker:{GROUP}",
+    "SecurityGroup": "sg-12345678",
+    "SubnetA": "subnet-1",
+    "SubnetB": "subnet-2",
+    "SubnetC": "subnet-3",
+    "TrainDays": 12,
+    "ValidationDays": 6,
+    "TestDays": 6,
+    "LabelDelayDays": 14,
+    "Approval": "automatic",
+}
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, empty_account(patch) as address, sagemaker_hosting(patch):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def s3(aws: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    lake = tmp_path_factory.mktemp("pipeline") / "lake"
+    config = WorldConfig(days=48, transactions_per_day=500, seed=3, start=date(2026, 1, 5), fraud_share=0.04)
+    write(generate(config), lake)
+    write_profiles(lake, progress=lambda *_: None)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    for path in [*lake.glob("transactions/*/*"), *lake.glob("profiles/*/*"), lake / "labels.parquet"]:
+        client.upload_file(str(path), BUCKET, str(path.relative_to(lake)))
+    boto3.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)
+    return client
+
+
+@pytest.fixture(scope="module")
+def runner(s3: Any, aws: str, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    definition = json.loads(GOLDEN.read_text())
+    return Runner(definition, s3=s3, folder=tmp_path_factory.mktemp("opt-ml"), endpoint=aws)
+
+
+@pytest.fixture(scope="module")
+def registry(s3: Any) -> SageMakerRegistry:
+    return SageMakerRegistry(boto3.client("sagemaker"), s3, group=GROUP, bucket=BUCKET)
+
+
+@pytest.fixture(scope="module")
+def passed(runner: Runner) -> Execution:
+    return runner.start(GIVEN)
+
+
+def test_a_challenger_that_passes_is_registered_with_its_verdict(
+    passed: Execution, registry: SageMakerRegistry
+) -> None:
+    assert (passed.outcome, passed.reason) == ("Succeeded", "")
+    assert passed.steps == dict.fromkeys(("Build", "Fit", "Judge", "Gate"), "Succeeded")
+    verdict = passed.files["Judge", "Verdict"]
+    assert (verdict["passed"], verdict["repeated"]) == (True, False)
+    assert registry.champion_version() == verdict["challenger"] == verdict["champion"]
+    champion = registry.champion()
+    assert champion is not None
+    assert champion.provenance["seed"] == 0
+    assert [event["event"] for event in registry.history()] == ["promoted"]
+
+
+def test_the_jobs_make_the_bundle_that_one_process_makes(passed: Execution, s3: Any, tmp_path: Path) -> None:
+    uri = passed.properties["Build"]["ProcessingOutputConfig"]["Outputs"]["rows"]["S3Output"]["S3Uri"]
+    prefix = uri.removeprefix(f"s3://{BUCKET}/")
+    for name in ("matrix.npy", "columns.parquet", "about.json"):
+        s3.download_file(BUCKET, f"{prefix}/{name}", str(tmp_path / name))
+    rows, about = read_rows(tmp_path)
+    fitted = fit_challenger(rows, plan_of(about), as_of_ms=rows.as_of_ms, read_plan=about["read_plan"], root=ROOT)
+    version = hashlib.sha256(fitted.files["manifest.json"]).hexdigest()[:16]
+    assert version == passed.files["Judge", "Verdict"]["challenger"]
+
+
+def test_a_doubled_start_changes_nothing(passed: Execution, runner: Runner, registry: SageMakerRegistry) -> None:
+    before = (registry.packages(), registry.history())
+    again = runner.start(GIVEN, after=passed, reused=("Build",))
+    assert again.outcome == "Succeeded"
+    verdict = again.files["Judge", "Verdict"]
+    assert verdict == passed.files["Judge", "Verdict"] | {"repeated": True}
+    assert (registry.packages(), registry.history()) == before
+
+
+def test_a_refusal_fails_the_pipeline_with_the_gates_reason(
+    passed: Execution, runner: Runner, registry: SageMakerRegistry
+) -> None:
+    refused = runner.start(GIVEN | {"TestDays": 2})
+    assert refused.outcome == "Failed"
+    assert refused.steps == {
+        "Build": "Succeeded", "Fit": "Succeeded", "Judge": "Succeeded", "Gate": "Succeeded", "Refused": "Failed",
+    }  # fmt: skip
+    challenger = refused.files["Judge", "Verdict"]["challenger"]
+    assert f"the gate refused {challenger} and the champion stays: enough_mature_frauds: " in refused.reason
+    assert registry.champion_version() == passed.files["Judge", "Verdict"]["challenger"] != challenger
+    status = {package.version: package.status for package in registry.packages()}
+    assert status[challenger] == "Rejected"
+
+
+def test_a_training_that_cannot_be_done_leaves_the_champion_and_says_why(
+    passed: Execution, runner: Runner, registry: SageMakerRegistry, s3: Any
+) -> None:
+    before = (registry.packages(), registry.history())
+    broken = copy.deepcopy(passed)
+    place = broken.properties["Build"]["ProcessingOutputConfig"]["Outputs"]["rows"]["S3Output"]
+    for name in ("about.json", "columns.parquet", "matrix.npy"):
+        key = f"{place['S3Uri'].removeprefix(f's3://{BUCKET}/')}/{name}"
+        whole = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        s3.put_object(Bucket=BUCKET, Key=f"broken/{name}", Body=whole[: -100 if name == "matrix.npy" else None])
+    place["S3Uri"] = f"s3://{BUCKET}/broken"
+    crashed = runner.start(GIVEN, after=broken, reused=("Build",))
+    assert (crashed.outcome, crashed.steps) == ("Failed", {"Fit": "Failed"})
+    assert "Fit: AlgorithmError: exit code 1: " in crashed.reason
+    assert "holds no training set of the step before" in crashed.reason
+    no_seed = runner.start(GIVEN | {"Seed": -1}, after=passed, reused=("Build",))
+    assert (no_seed.outcome, no_seed.steps) == ("Failed", {"Fit": "Failed"})
+    assert "seed '-1' is no whole number (invalid_pipeline)" in no_seed.reason
+    assert (registry.packages(), registry.history()) == before
+
+
+def test_a_day_that_is_none_and_a_registry_that_is_not_there_fail_their_step_with_the_reason(
+    passed: Execution, runner: Runner
+) -> None:
+    no_day = runner.start(GIVEN | {"AsOf": "yesterday"})
+    assert no_day.steps == {"Build": "Failed"}
+    assert "as-of 'yesterday' is not a day such as 2026-03-01 (invalid_split)" in no_day.reason
+    elsewhere = runner.start(GIVEN | {"Registry": "sagemaker:nowhere"}, after=passed, reused=("Build", "Fit"))
+    assert elsewhere.steps == {"Judge": "Failed"}
+    assert "in nowhere: " in elsewhere.reason
+    assert "(registry_unreachable)" in elsewhere.reason

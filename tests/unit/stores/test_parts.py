@@ -1,0 +1,73 @@
+"""Files are checked before they are read; what is wrong names the file and the column."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stores.errors import UnreadableSource
+from stores.files import Location, Span, read_files
+from stores.log import load_log
+from stores.parts import missing_days
+from tests.support.lakes import MOMENT, START_MS, random_payments, write_lake
+
+
+def written(folder: Path, **files: dict[str, Any]) -> Location:
+    time = pa.array([START_MS * 1000], pa.int64()).cast(MOMENT)
+    folder.mkdir()
+    for name, columns in files.items():
+        pq.write_table(pa.table({"event_timestamp": time} | columns), folder / f"{name}.parquet")
+    return Location(str(folder))
+
+
+def read(location: Location, *columns: str) -> list[Any]:
+    values: list[Any] = read_files(location, columns, "event_timestamp", Span())[columns[0]].to_pylist()
+    return values
+
+
+def test_a_column_that_one_file_lacks_is_not_filled_with_nulls(tmp_path: Path) -> None:
+    location = written(tmp_path / "drift", a={"x": [1], "y": ["p"]}, b={"x": [2]})
+    assert read(location, "x") == [1, 2]
+    with pytest.raises(UnreadableSource, match=r"drift/b\.parquet has no column 'y'"):
+        read(location, "y")
+
+
+def test_a_type_that_would_change_values_names_file_and_column(tmp_path: Path) -> None:
+    location = written(tmp_path / "drift", a={"x": [1]}, b={"x": [1.5]})
+    with pytest.raises(UnreadableSource, match=r"drift/b\.parquet has column 'x' as double, .* as int64"):
+        read(location, "x")
+
+
+def test_types_that_keep_every_value_may_differ(tmp_path: Path) -> None:
+    narrow, empty = pa.array([7], pa.int32()), pa.nulls(1)
+    assert read(written(tmp_path / "widths", a={"x": [1]}, b={"x": narrow}, c={"x": empty}), "x") == [1, 7, None]
+
+
+def test_a_broken_file_is_named_whatever_is_broken(tmp_path: Path) -> None:
+    location = written(tmp_path / "torn", a={"x": list(range(1))}, b={"x": [2]})
+    whole = (tmp_path / "torn" / "b.parquet").read_bytes()
+    (tmp_path / "torn" / "b.parquet").write_bytes(whole[:40])
+    with pytest.raises(UnreadableSource, match=r"torn/b\.parquet cannot be read"):
+        read(location, "x")
+    pages = bytearray(whole)
+    pages[4:30] = b"\xff" * 26  # the footer is whole, the page in front of it is not
+    (tmp_path / "torn" / "b.parquet").write_bytes(bytes(pages))
+    with pytest.raises(UnreadableSource, match=r"torn/b\.parquet cannot be read"):
+        read(location, "event_timestamp")
+
+
+def test_a_drifted_partition_of_the_log_is_named(tmp_path: Path) -> None:
+    write_lake(tmp_path, random_payments(71, 60))
+    last = max((tmp_path / "transactions").rglob("*.parquet"))
+    table = pq.read_table(last, partitioning=None)
+    pq.write_table(table.drop_columns(["latitude"]), last)
+    with pytest.raises(UnreadableSource, match=rf"{last.parent.name}/part-0\.parquet has no column 'latitude'"):
+        load_log(Location(str(tmp_path)))
+
+
+def test_quiet_days_are_not_missing() -> None:
+    assert missing_days({"2026-01-01": 999, "2026-01-03": 5000, "2026-01-04": 5000}) == []
+    assert missing_days({"2026-01-01": 5000, "2026-01-04": 5000}) == ["2026-01-02", "2026-01-03"]
+    assert missing_days({}) == []
