@@ -141,7 +141,7 @@ def _valkey(folder: Path, lake: Path) -> Rebuild:
         newer = {key: _ahead(client, key) for key in cards[:AHEAD]}
         client.flushall()
         for key, fields in newer.items():
-            client.execute_command("HSET", key, *fields)  # type: ignore[no-untyped-call]  # redis has no types here
+            client.execute_command("HSET", key, *fields)
         reader = Reader(client, cards[: 2 * AHEAD])
         with reader.watching():
             seconds, peak = _materialize(config, place, lake)
