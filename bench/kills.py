@@ -129,7 +129,7 @@ def open_store(name: str) -> Iterator[Store]:
     """Start the emulators that a store needs."""
     os.environ.update(aws_environment())
     if name == "dynamodb":
-        dynamodb_tables.READ_S = 60.0  # the emulator takes one request at a time: the others wait
+        vars(dynamodb_tables)["READ_S"] = 60.0  # the emulator takes one request at a time: the others wait
         with start_dynamodb() as endpoint, open_tables(endpoint) as tables:
             empty_velocity_tables(tables)
             yield DynamoStore(endpoint, tables)
