@@ -1,4 +1,4 @@
-"""The weekly loop's command line: week, rollback, history, status, rollout; pipeline and step for SageMaker.
+"""The weekly loop's command line: week, backtest, rollback, history, status, rollout; pipeline and step for SageMaker.
 
 ``week`` ends with 0 when the challenger was promoted, 3 when it was refused, 1 when something failed.
 """
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud.errors import CorruptBundle, TollgateError
-from retraining import jobs
+from retraining import backtest_command, jobs
 from retraining.addresses import open_registry
 from retraining.gate import LIMITS
 from retraining.registry import ModelRegistry, Registry
@@ -36,6 +36,7 @@ REFUSED: Final = 3
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(jobs.app, name="step")
 app.add_typer(rollouts.app, name="rollout")
+backtest_command.register(app)
 
 Models = Annotated[str, typer.Option(help="Registry: a folder, or sagemaker:GROUP together with --bucket.")]
 Bucket = Annotated[str, typer.Option(help="Bucket of a registry on AWS.")]

@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
 from retraining.container import Container
@@ -112,7 +114,7 @@ def judge_step(container: Container, registry: ModelRegistry) -> WeekReport:
 
 def plan_of(about: Mapping[str, Any]) -> WeekPlan:
     """Return the plan that the first step wrote down."""
-    return WeekPlan(**about["plan"])
+    return msgspec.convert(about["plan"], WeekPlan)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
