@@ -24,8 +24,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     Examples
     --------
-    >>> table(("check", ""), [("a < b", "pass")])[-71:]
-    '<tr><td>a &lt; b</td><td><span class="good">pass</span></td></tr></table>'
+    >>> '<td>a &lt; b</td><td><span class="good">pass</span></td>' in table(("check", ""), [("a < b", "pass")])
+    True
     """
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows]
