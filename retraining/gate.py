@@ -13,8 +13,8 @@ Only one check asks the clock, for processor time with a bound far above what is
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -98,9 +98,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer: promoted only when every check passed."""
+    """The gate's answer: promoted only when every check passed; ``report_sha256`` is of the report kept with it."""
 
     checks: tuple[Check, ...]
+    report_sha256: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a registry's history says of it."""
+        report = {} if self.report_sha256 is None else {"report_sha256": self.report_sha256}
+        return {"checks": [asdict(check) for check in self.checks], **report}
 
     @property
     def passed(self) -> bool:

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +49,9 @@ class ModelRegistry(Protocol):
 
     def refuse(self, version: str, verdict: Verdict, *, as_of_ms: int) -> None:
         """Write down that a version may not serve."""
+
+    def keep_report(self, version: str, files: Mapping[str, bytes]) -> None:
+        """Keep the report of a candidate, whatever became of it."""
 
     def rollback(self, version: str | None = None) -> str:
         """Make an earlier version champion again and return it."""
@@ -155,11 +157,20 @@ class Registry:
         """
         self.version(version)
         self._serve(version)
-        self._note("promoted", version, as_of_ms=as_of_ms, checks=asdict(verdict)["checks"])
+        self._note("promoted", version, as_of_ms=as_of_ms, **verdict.facts())
 
     def refuse(self, version: str, verdict: Verdict, *, as_of_ms: int) -> None:
         """Write down that a version may not serve; the champion stays."""
-        self._note("refused", version, as_of_ms=as_of_ms, checks=asdict(verdict)["checks"])
+        self._note("refused", version, as_of_ms=as_of_ms, **verdict.facts())
+
+    def keep_report(self, version: str, files: Mapping[str, bytes]) -> None:
+        """Keep the report of a candidate in ``reports/<version>/``; a later iteration's takes its place."""
+        place = self.folder / "reports" / version
+        place.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            draft = place / f".{name}"
+            draft.write_bytes(content)
+            draft.replace(place / name)
 
     def rollback(self, version: str | None = None) -> str:
         """Make an earlier version champion again and return it. Call it under :meth:`locked`.

@@ -178,7 +178,7 @@ class SageMakerRegistry:
         if self._approval == "automatic":
             self._serve(package, f"passed the gate as of {as_of_ms}")
         passed = "promoted" if self._approval == "automatic" else "passed"
-        self._note(passed, version, as_of_ms=as_of_ms, checks=asdict(verdict)["checks"])
+        self._note(passed, version, as_of_ms=as_of_ms, **verdict.facts())
 
     def refuse(self, version: str, verdict: Verdict, *, as_of_ms: int) -> None:
         """Reject a version that may not serve; the champion stays."""
@@ -186,7 +186,12 @@ class SageMakerRegistry:
         self._say(package, verdict, as_of_ms)
         if package.status != "Approved":
             self._decide(package, "Rejected", "; ".join(verdict.reasons))
-        self._note("refused", version, as_of_ms=as_of_ms, checks=asdict(verdict)["checks"])
+        self._note("refused", version, as_of_ms=as_of_ms, **verdict.facts())
+
+    def keep_report(self, version: str, files: Mapping[str, bytes]) -> None:
+        """Keep the report of a candidate beside its archive; a later iteration's takes its place."""
+        for name, content in files.items():
+            self._files.keep(version, name, content)
 
     def rollback(self, version: str | None = None) -> str:
         """Make an earlier version the newest approved one again and return it.

@@ -7,7 +7,7 @@ the same bundle version, so a doubled start finds its verdict in the registry an
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import thread_time_ns
 from typing import Any, Final
@@ -144,6 +144,8 @@ def decide_week(
     inspect
         As for :func:`run_week`; not asked again about an iteration that was done before.
     """
+    from retraining.report_page import candidate_report
+
     _, _, test_from, end = plan.edges(as_of_ms)
     held_out = rows.between(test_from, end)
     version = hashlib.sha256(files[MANIFEST]).hexdigest()[:16]
@@ -152,8 +154,13 @@ def decide_week(
         return _report(registry, rows, as_of_ms, version, earlier, repeated=True)
     if scores is None:
         scores = champion_scores(open_bundle(files), rows, held_out)
-    verdict = _verdict(registry, _Packed(files, scores), rows, held_out, limits, plan.seed)
+    judged, verdict = _verdict(registry, _Packed(files, scores), rows, held_out, limits, plan.seed)
     verdict = Verdict((*verdict.checks, *inspect(rows)))
+    told = candidate_report(
+        version, verdict, judged, plan, files, as_of_ms=as_of_ms, champion=registry.champion_version()
+    )
+    registry.keep_report(version, told.files())
+    verdict = replace(verdict, report_sha256=told.sha256)
     if verdict.passed:
         registry.promote(version, verdict, as_of_ms=as_of_ms)
     else:
@@ -200,8 +207,8 @@ class _Packed:
 
 def _verdict(
     registry: ModelRegistry, packed: _Packed, rows: TrainingSet, held_out: slice, limits: GateLimits, seed: int
-) -> Verdict:
-    """Return the gate's verdict, and whether the champion could be asked at all."""
+) -> tuple[HeldOut, Verdict]:
+    """Return what was judged and the gate's verdict, with whether the champion could be asked at all."""
     scores = packed.scores
     # Without a champion the challenger is held against itself: only the absolute checks can refuse it.
     against, answers = scores, Check("champion_answers", passed=True, evidence="there is no champion yet")
@@ -222,7 +229,7 @@ def _verdict(
         parts_of(rows, held_out),
     )
     verdict = judge(judged, _measured(registry, packed.files, rows.matrix[held_out]), limits=limits, seed=seed)
-    return Verdict((*verdict.checks, answers))
+    return judged, Verdict((*verdict.checks, answers))
 
 
 def _measured(registry: ModelRegistry, files: Mapping[str, bytes], matrix: npt.NDArray[np.float32]) -> PackedModel:
@@ -252,7 +259,7 @@ def _judged_before(registry: ModelRegistry, version: str, as_of_ms: int) -> Verd
     """Return the verdict that a version got at the same time; null when it was never judged then."""
     for event in reversed(registry.history()):
         if event["version"] == version and event.get("as_of_ms") == as_of_ms and "checks" in event:
-            return Verdict(tuple(Check(**check) for check in event["checks"]))
+            return Verdict(tuple(Check(**check) for check in event["checks"]), event.get("report_sha256"))
     return None
 
 

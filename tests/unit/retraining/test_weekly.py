@@ -1,8 +1,11 @@
 """One iteration promotes, refuses with its reason, or changes nothing because it was done before."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -305,3 +308,22 @@ def test_a_leak_alone_refuses_what_would_have_been_promoted(loop: Loop) -> None:
     report = loop.run(inspect=lambda _rows: (leaks_checked(proof),))
     assert failed(report) == {"no_feature_sees_the_future"}
     assert "3 of 50 rows are not what the audited path says" in report.verdict.reasons[0]
+
+
+def test_every_candidate_has_a_report_that_the_history_names(loop: Loop) -> None:
+    first, second = loop.run(week=-1), loop.run(change=blind_to_the_best)
+    figures: dict[str, Any] = {}
+    for report, outcome, event in zip((first, second), ("promoted", "refused"), loop.registry.history(), strict=True):
+        place = loop.registry.folder / "reports" / report.challenger
+        told = (place / "report.json").read_bytes()
+        assert event["report_sha256"] == report.verdict.report_sha256 == hashlib.sha256(told).hexdigest()
+        figures = json.loads(told)
+        assert (figures["version"], figures["outcome"], figures["reasons"]) == (
+            report.challenger, outcome, list(report.verdict.reasons),
+        )  # fmt: skip
+        assert {check["name"] for check in figures["checks"]} == {check.name for check in report.verdict.checks}
+        assert figures["provenance"]["data_sha256"] in (place / "report.html").read_text(encoding="utf-8")
+    area = figures["metrics"]["candidate"]["PR-AUC"], figures["metrics"]["champion"]["PR-AUC"]
+    assert area[0]["point"] < area[0]["high"] < area[1]["low"] < area[1]["point"]
+    said = f"PR-AUC {area[0]['point']:.3f} against {area[1]['point']:.3f}"
+    assert any(said in reason for reason in second.verdict.reasons)
