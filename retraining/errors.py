@@ -28,6 +28,12 @@ class IncomparableChampion(TollgateError):
     code = "incomparable_champion"
 
 
+class MissingDays(TollgateError):
+    """A training set has days without a transaction."""
+
+    code = "missing_days"
+
+
 class InvalidPipeline(TollgateError):
     """A pipeline's definition is not what the code makes, or a job was given what it cannot use."""
 

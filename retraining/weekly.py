@@ -18,13 +18,14 @@ import numpy.typing as npt
 from fraud.bundle import MANIFEST, ModelBundle, open_bundle
 from fraud.errors import CorruptBundle
 from fraud.trees import predict_margin
-from retraining.errors import IncomparableChampion
+from fraud.windows import DAY
+from retraining.errors import IncomparableChampion, MissingDays
 from retraining.gate import Check, GateLimits, HeldOut, PackedModel, Verdict, judge
 from retraining.parts import parts_of
 from retraining.registry import ModelRegistry
 from training.challenger import TrainingPlan, fit_challenger
 from training.dataset import TrainingSet, build_training_set
-from training.transaction_log import Progress
+from training.transaction_log import Progress, day_text
 
 Builder = Callable[[int, int, int], TrainingSet]
 """Called with start, end and as-of (epoch ms); returns the training set."""
@@ -109,6 +110,7 @@ def run_week(  # noqa: PLR0913  # the collaborators of an iteration, each from t
     with registry.locked():
         start, _, test_from, end = plan.edges(as_of_ms)
         rows = build(start, end, as_of_ms)
+        require_every_day(rows, end)
         fitted = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=root, progress=progress)
         return decide_week(
             registry,
@@ -166,6 +168,24 @@ def decide_week(
     else:
         registry.refuse(version, verdict, as_of_ms=as_of_ms)
     return _report(registry, rows, as_of_ms, version, verdict)
+
+
+def require_every_day(rows: TrainingSet, end_ms: int) -> None:
+    """Refuse a training set with a hole: from its first payment's day to ``end_ms`` every day must have payments.
+
+    Raises
+    ------
+    MissingDays
+        A day has none: a partition was lost, or has not arrived.
+    """
+    found = np.unique(rows.event_time_ms // DAY)
+    wanted = np.arange(found[0] if len(found) else end_ms // DAY - 1, end_ms // DAY)
+    lost = np.setdiff1d(wanted, found)
+    if len(lost):
+        raise MissingDays(
+            f"{len(lost)} of {len(wanted)} days have no transaction, the first {day_text(int(lost[0]) * DAY)}: "
+            "bring them back, or choose --as-of and --train-days around them"
+        )
 
 
 def training_set_builder(feature_store: Any, lake: Path, progress: Progress) -> Builder:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from fraud.windows import DAY
-from retraining.errors import RegistryBusy
+from retraining.errors import MissingDays, RegistryBusy
 from retraining.evidence import leaks_checked
 from retraining.gate import LIMITS, Check, GateLimits
 from retraining.registry import Registry
@@ -327,3 +327,37 @@ def test_every_candidate_has_a_report_that_the_history_names(loop: Loop) -> None
     assert area[0]["point"] < area[0]["high"] < area[1]["low"] < area[1]["point"]
     said = f"PR-AUC {area[0]['point']:.3f} against {area[1]['point']:.3f}"
     assert any(said in reason for reason in second.verdict.reasons)
+
+
+@pytest.mark.parametrize(("lost", "days"), [((75, 82), 7), ((90, 95), 5)])
+def test_a_week_that_is_missing_is_named_and_the_champion_stays(loop: Loop, lost: tuple[int, int], days: int) -> None:
+    first = loop.run(week=-2)
+
+    def without(rows: TrainingSet) -> TrainingSet:
+        day = rows.event_time_ms // DAY
+        places = np.flatnonzero((day < lost[0]) | (day >= lost[1]))
+        return replace(
+            rows,
+            matrix=rows.matrix[places],
+            transaction_id=rows.transaction_id.take(pa.array(places)),
+            card=rows.card[places],
+            event_time_ms=rows.event_time_ms[places],
+            amount_minor=rows.amount_minor[places],
+            is_fraud=rows.is_fraud[places],
+        )
+
+    with pytest.raises(MissingDays, match=f"{days} of 25 days have no transaction"):
+        loop.run(change=without)
+    assert loop.registry.champion_version() == first.challenger
+    assert len(loop.registry.history()) == 1
+
+
+def test_one_class_only_is_refused_before_a_fit(loop: Loop) -> None:
+    first = loop.run(week=-1)
+
+    def only_frauds(rows: TrainingSet) -> TrainingSet:
+        return replace(rows, is_fraud=np.ones(len(rows.is_fraud), np.bool_))
+
+    with pytest.raises(UnfitTrainingSet, match="at least 30 of each class"):
+        loop.run(change=only_frauds)
+    assert loop.registry.champion_version() == first.challenger
