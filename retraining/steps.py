@@ -8,9 +8,11 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
@@ -56,7 +58,7 @@ def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) 
     as_of_ms = moment("as-of", as_of[:10])
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
-    about = {"plan": asdict(plan), "read_plan": read_plan}
+    about = {"plan": msgspec.to_builtins(plan), "read_plan": read_plan}
     write_rows(rows, container.processing(ROWS), about)
     return len(rows.is_fraud)
 
@@ -112,7 +114,7 @@ def judge_step(container: Container, registry: ModelRegistry) -> WeekReport:
 
 def plan_of(about: Mapping[str, Any]) -> WeekPlan:
     """Return the plan that the first step wrote down."""
-    return WeekPlan(**about["plan"])
+    return msgspec.convert(about["plan"], WeekPlan)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
