@@ -16,6 +16,7 @@ import msgspec
 
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
+from fraud.fallback import FALLBACK_FILES
 from retraining.container import Container
 from retraining.errors import InvalidPipeline
 from retraining.exchange import read_rows, write_rows
@@ -144,7 +145,7 @@ def unpack(archive: Path | bytes) -> dict[str, bytes]:
         with opened as file, tarfile.open(fileobj=file, mode="r:gz") as content:
             members = {member.name.removeprefix("./"): member for member in content.getmembers()}
             found = {}
-            for name in sorted(wanted & members.keys()):
+            for name in sorted((wanted | set(FALLBACK_FILES)) & members.keys()):
                 data = content.extractfile(members[name])
                 if data is not None and members[name].size <= MAX_FILE_BYTES:
                     found[name] = data.read()
