@@ -2,19 +2,19 @@
 
 Feast's local engine pulls a view whole, turns every value into a protobuf message, and reports no progress. Here the
 pulled rows go to the online store some thousands at a time, encoded column by column into the very bytes that the
-messages would have, and a bar moves with each batch.
+messages would have, and a bar moves with each batch. A store that takes columns (:class:`~stores.encoded_columns`) gets
+columns, any other gets rows.
 
 Nothing is deleted or marked meanwhile: each row is replaced by one guarded write, so a reader finds the old or the new
 values, never none. A run that was killed is simply started again: rows it has written already are refused as not newer
 (or written again with the same bytes), the others follow; Feast notes the interval as materialized only at the end.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal
 
-import pyarrow as pa
 from feast import FeatureView
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.backends.pandas_backend import PandasBackend
@@ -23,24 +23,14 @@ from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilde
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
-from feast.types import Bool, Bytes, Float64, Int64, String
 
+from stores.encoded_columns import ENCODED, TakesColumns, encode_columns, entity_keys
 from stores.layout import encode_value
 from stores.view_join import source_of
 
 ROWS: Final = 10_000
 """Rows handed to the online store at a time, unless ``online_write_batch_size`` says otherwise."""
-
-_ENCODED: Final = {
-    Bytes: pa.binary(),
-    String: pa.string(),
-    Int64: pa.int64(),
-    Float64: pa.float64(),
-    Bool: pa.bool_(),
-}
-"""Types whose values stand in Feast's layout as :func:`stores.layout.encode_value` writes them."""
 
 
 class StreamingEngineConfig(LocalComputeEngineConfig):
@@ -115,8 +105,15 @@ class StreamingEngine(LocalComputeEngine):
             for table in tables:
                 named = table.rename_columns([renamed.get(name, name) for name in table.column_names])
                 for start in range(0, named.num_rows, size):
-                    rows = list(encoded_rows(named.slice(start, size), view, column.timestamp_column))
-                    self.online_store.online_write_batch(self.repo_config, view, rows, advance)
+                    self._write_rows(view, named.slice(start, size), column.timestamp_column)
+                    advance(min(size, named.num_rows - start))
+
+    def _write_rows(self, view: FeatureView, rows: Any, time: str) -> None:
+        if isinstance(self.online_store, TakesColumns):
+            version = self.repo_config.entity_key_serialization_version
+            self.online_store.online_write_columns(self.repo_config, view, encode_columns(rows, view, time, version))
+        else:
+            self.online_store.online_write_batch(self.repo_config, view, list(encoded_rows(rows, view, time)), None)
 
 
 @contextmanager
@@ -145,22 +142,13 @@ def encoded_rows(
     """
     features = [field.name for field in view.features]
     columns = [_encoded(table[field.name], field.dtype) for field in view.features]
-    keys = _keys(table, [field.name for field in view.entity_columns])
+    keys = entity_keys(table, [field.name for field in view.entity_columns])
     times = table[time].to_pylist()
     for key, moment, values in zip(keys, times, zip(*columns, strict=True), strict=True):
         yield key, dict(zip(features, values, strict=True)), moment, None
 
 
 def _encoded(column: Any, dtype: Any) -> list[Any]:
-    if dtype in _ENCODED:
-        return [EncodedValue(value) for value in column.cast(_ENCODED[dtype]).to_pylist()]
+    if dtype in ENCODED:
+        return [EncodedValue(value) for value in column.cast(ENCODED[dtype]).to_pylist()]
     return list(python_values_to_proto_values(column.to_pylist(), dtype.to_value_type()))
-
-
-def _keys(table: Any, names: Sequence[str]) -> list[EntityKey]:
-    columns = [table[name] for name in names]
-    if all(pa.types.is_string(column.type) for column in columns):
-        texts = zip(*(column.to_pylist() for column in columns), strict=True)
-        return [EntityKey(join_keys=names, entity_values=[Value(string_val=text) for text in row]) for row in texts]
-    values = zip(*(python_values_to_proto_values(column.to_pylist()) for column in columns), strict=True)
-    return [EntityKey(join_keys=names, entity_values=list(row)) for row in values]

@@ -27,7 +27,8 @@ _BYTES_TAG: Final = 0x0A
 _TEXT_TAG: Final = 0x12
 _INT32_TAG: Final = 0x18
 _INT64_TAG: Final = 0x20
-_DOUBLE_TAG: Final = 0x29
+DOUBLE_TAG: Final = 0x29
+"""What a number with a fraction begins with; eight bytes follow."""
 _FLOAT_TAG: Final = 0x35
 _BOOL_TAG: Final = 0x38
 _SIGN: Final = 1 << 63
@@ -65,7 +66,7 @@ def encode_value(value: Value) -> bytes:
         return bytes([_BOOL_TAG, value])
     if isinstance(value, int):
         return bytes([_INT64_TAG]) + _varint(value % _WRAP)
-    return bytes([_DOUBLE_TAG]) + _DOUBLE.pack(value)
+    return bytes([DOUBLE_TAG]) + _DOUBLE.pack(value)
 
 
 def decode_value(data: bytes | None) -> Value:
@@ -79,7 +80,7 @@ def decode_value(data: bytes | None) -> Value:
     if not data:
         return None
     tag = data[0]
-    if tag == _DOUBLE_TAG:
+    if tag == DOUBLE_TAG:
         number: float = _DOUBLE.unpack_from(data, 1)[0]
         return None if math.isnan(number) else number
     if tag == _FLOAT_TAG:
