@@ -2,8 +2,8 @@
 
 Feast's local engine pulls a view whole, turns every value into a protobuf message, and reports no progress. Here the
 pulled rows go to the online store some thousands at a time, encoded column by column into the very bytes that the
-messages would have, and a bar moves with each batch. A store that takes columns (:class:`~stores.encoded_columns`) gets
-columns, any other gets rows.
+messages would have, and a bar moves with each batch. A store that takes columns (:mod:`stores.encoded_columns`) gets
+columns, any other gets rows. While one batch is written the next is encoded.
 
 Nothing is deleted or marked meanwhile: each row is replaced by one guarded write, so a reader finds the old or the new
 values, never none. A run that was killed is simply started again: rows it has written already are refused as not newer
@@ -11,8 +11,10 @@ values, never none. A run that was killed is simply started again: rows it has w
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 from feast import FeatureView
@@ -25,7 +27,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 
-from stores.encoded_columns import ENCODED, TakesColumns, encode_columns, entity_keys
+from stores.encoded_columns import ENCODED, TakesColumns, encode_columns, key_messages
 from stores.layout import encode_value
 from stores.view_join import source_of
 
@@ -101,19 +103,33 @@ class StreamingEngine(LocalComputeEngine):
         )
         tables = job.tables() if hasattr(job, "tables") else iter([job.to_arrow()])
         size = settings.online_write_batch_size or ROWS
-        with _bar(task, getattr(tables, "rows", 0)) as advance:
+        with _bar(task, getattr(tables, "rows", 0)) as advance, ThreadPoolExecutor(1) as pool:
+            writing: Future[int] | None = None
             for table in tables:
                 named = table.rename_columns([renamed.get(name, name) for name in table.column_names])
                 for start in range(0, named.num_rows, size):
-                    self._write_rows(view, named.slice(start, size), column.timestamp_column)
-                    advance(min(size, named.num_rows - start))
+                    write = self._prepared(view, named.slice(start, size), column.timestamp_column)
+                    if writing is not None:
+                        advance(writing.result())
+                    writing = pool.submit(write)
+            if writing is not None:
+                advance(writing.result())
 
-    def _write_rows(self, view: FeatureView, rows: Any, time: str) -> None:
-        if isinstance(self.online_store, TakesColumns):
-            version = self.repo_config.entity_key_serialization_version
-            self.online_store.online_write_columns(self.repo_config, view, encode_columns(rows, view, time, version))
+    def _prepared(self, view: FeatureView, rows: Any, time: str) -> Callable[[], int]:
+        """Return what writes some rows, encoded already, and tells how many there were."""
+        config, store = self.repo_config, self.online_store
+        write: Callable[[], None]
+        if isinstance(store, TakesColumns):
+            columns = encode_columns(rows, view, time, config.entity_key_serialization_version)
+            write = partial(store.online_write_columns, config, view, columns)
         else:
-            self.online_store.online_write_batch(self.repo_config, view, list(encoded_rows(rows, view, time)), None)
+            write = partial(store.online_write_batch, config, view, list(encoded_rows(rows, view, time)), None)
+
+        def written() -> int:
+            write()
+            return int(rows.num_rows)
+
+        return written
 
 
 @contextmanager
@@ -142,7 +158,7 @@ def encoded_rows(
     """
     features = [field.name for field in view.features]
     columns = [_encoded(table[field.name], field.dtype) for field in view.features]
-    keys = entity_keys(table, [field.name for field in view.entity_columns])
+    keys = key_messages(table, [field.name for field in view.entity_columns])
     times = table[time].to_pylist()
     for key, moment, values in zip(keys, times, zip(*columns, strict=True), strict=True):
         yield key, dict(zip(features, values, strict=True)), moment, None

@@ -19,7 +19,7 @@ from feast.type_map import python_values_to_proto_values
 from feast.types import Bool, Bytes, Float64, Int64, String
 
 from stores.columns import joined, microseconds
-from stores.layout import DOUBLE_TAG, encode_moment, encode_value, entity_key
+from stores.layout import DOUBLE_TAG, encode_moment, encode_value, entity_keys
 
 ENCODED: Final = {
     Bytes: pa.binary(),
@@ -31,7 +31,7 @@ ENCODED: Final = {
 """Types whose values stand in Feast's layout as :func:`stores.layout.encode_value` writes them."""
 
 KEY_VERSION: Final = 3
-"""Version of Feast's serialised entity keys that :func:`stores.layout.entity_key` writes."""
+"""Version of Feast's serialised entity keys that :func:`stores.layout.entity_keys` writes."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def _doubles(column: Any) -> list[bytes]:
 def _keys(table: Any, names: Sequence[str], version: int) -> list[bytes]:
     columns = [table[name] for name in names]
     if version == KEY_VERSION and len(columns) == 1 and pa.types.is_string(columns[0].type):
-        return [entity_key(names[0], text, "") for text in columns[0].to_pylist()]
-    return [serialize_entity_key(key, version) for key in entity_keys(table, names)]
+        return entity_keys(names[0], columns[0].cast(pa.binary()).to_pylist(), "")
+    return [serialize_entity_key(key, version) for key in key_messages(table, names)]
 
 
-def entity_keys(table: Any, names: Sequence[str]) -> list[EntityKey]:
+def key_messages(table: Any, names: Sequence[str]) -> list[EntityKey]:
     """Return the join keys of each row as Feast's message."""
     columns = [table[name] for name in names]
     if all(pa.types.is_string(column.type) for column in columns):

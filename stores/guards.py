@@ -65,20 +65,24 @@ end
 RAISE_TIME: Final = (
     _VARINT
     + """
+local seen = {}
 local function moment(data)
+  local known = seen[data]
+  if known then return known end
   local seconds, nanos, place = 0, 0, 1
   while place <= #data do
     local tag, number = string.byte(data, place), 0
     number, place = varint(data, place + 1)
     if tag == 8 then seconds = number else nanos = number end
   end
-  return seconds, nanos
+  known = {seconds, nanos}
+  seen[data] = known
+  return known
 end
 local function replaces(new, stored)
   if new == stored then return true end
-  local after, after_nanos = moment(new)
-  local before, before_nanos = moment(stored)
-  return after > before or (after == before and after_nanos >= before_nanos)
+  local after, before = moment(new), moment(stored)
+  return after[1] > before[1] or (after[1] == before[1] and after[2] >= before[2])
 end
 """
     + _EACH_ROW

@@ -8,6 +8,7 @@ the other way round: a test holds both directions against Feast itself.
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import mmh3
@@ -41,6 +42,19 @@ def entity_key(join_key: str, value: str, project: str) -> bytes:
     return b"".join(
         (_COUNT.pack(1), _PAIR.pack(_STRING, len(name)), name, _PAIR.pack(_STRING, len(text)), text, project.encode())
     )
+
+
+def entity_keys(join_key: str, values: Sequence[bytes], project: str) -> list[bytes]:
+    """Return :func:`entity_key` of many values, encoded already.
+
+    Examples
+    --------
+    >>> entity_keys("card_id", [b"c1", b""], "p") == [entity_key("card_id", value, "p") for value in ("c1", "")]
+    True
+    """
+    before, after = entity_key(join_key, "", "")[: -_COUNT.size], project.encode()
+    lengths = [_COUNT.pack(length) for length in range(1 + max(map(len, values), default=0))]
+    return [before + lengths[len(value)] + value + after for value in values]
 
 
 def feature_field(view: str, feature: str) -> bytes:
