@@ -29,6 +29,7 @@ from rich.table import Table
 
 from fraud.record import records_of
 from fraud.transaction import Transaction
+from stores import dynamodb_tables
 from stores.dynamodb_tables import Tables
 from streaming.producer import create_stream, publish
 from tests.support.emulators import aws_client, aws_environment, start_moto, start_valkey, valkey_client
@@ -128,6 +129,7 @@ def open_store(name: str) -> Iterator[Store]:
     """Start the emulators that a store needs."""
     os.environ.update(aws_environment())
     if name == "dynamodb":
+        vars(dynamodb_tables)["READ_S"] = 60.0  # the emulator takes one request at a time: the others wait
         with start_dynamodb() as endpoint, open_tables(endpoint) as tables:
             empty_velocity_tables(tables)
             yield DynamoStore(endpoint, tables)

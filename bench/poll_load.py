@@ -8,7 +8,7 @@ import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -101,5 +101,18 @@ def open_loop(
             sent += 1
         clients.receive(load)
     load.seconds = time.perf_counter() - begun
+    clients.close()
+    return load
+
+
+def one_by_one(port: int, requests: Sequence[bytes], *, between: Callable[[], None], connections: int = 256) -> Load:
+    """Send each request when the one before was answered and ``between`` has returned, connections taking turns."""
+    load, clients = Load(), _Connections(port, connections)
+    for number, request in enumerate(requests):
+        between()
+        clients.send(request, time.perf_counter())
+        while len(load.latencies) <= number:
+            clients.receive(load)
+    between()
     clients.close()
     return load

@@ -189,7 +189,7 @@ class ScalingPlan:
         --------
         >>> payday = datetime(2026, 3, 25, 12, tzinfo=UTC)
         >>> PLAN.minimum_at(int(payday.timestamp() * 1000)), PLAN.minimum_at(0)
-        (8, 4)
+        (15, 4)
         """
         local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(self.timezone))
         return max([self.limits.min_instances, *(peak.min_instances for peak in self._peaks() if peak.covers(local))])
@@ -317,7 +317,11 @@ BURST: Final = StepScaling(
 )
 """For bursts: above 70 % of what an instance can do the fleet grows by half, above 90 % it doubles."""
 
-PAYDAY_MINIMUM: Final = 8
+SURGE: Final = 10
+"""Instances at ``INSTANCE_RATE`` that carry the surge of a payday, 9,600 requests per second, with nothing to spare."""
+
+PAYDAY_MINIMUM: Final = spread(SURGE, 3)
+"""A surge is there before a new instance has started: the minimum carries it alone, and without one zone of three."""
 
 PLAN: Final = ScalingPlan(
     limits=Limits(min_instances=4, max_instances=30),
@@ -329,7 +333,7 @@ PLAN: Final = ScalingPlan(
         MonthlyPeak("month-end", (LAST_DAY,), 4, 23, PAYDAY_MINIMUM),
         MonthlyPeak("month-start", (1,), 4, 23, PAYDAY_MINIMUM),
     ),
-    promotions=(Promotion("black-friday", date(2026, 11, 26), date(2026, 11, 30), 12),),
+    promotions=(Promotion("black-friday", date(2026, 11, 26), date(2026, 11, 30), PAYDAY_MINIMUM),),
 )
 """The plan of production. Four instances: two carry the normal peak, N+1 over three zones asks for three, a canary for
 four."""

@@ -1,6 +1,7 @@
 """Every alarm: what is measured, when it is too much, what it means. ``docs/runbook.md`` says what to do.
 
-Alarms on what our own processes log are fed by metric filters over their structured log events.
+What our own processes tell comes two ways: metric filters over their structured log events (``LOGGED``), and embedded
+metrics of the scorer, which CloudWatch takes from its log by itself (``NAMESPACE``).
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,17 @@ from typing import Final
 from infra.names import plain_name
 
 NAMESPACE: Final = "Tollgate"
+"""Of the scorer's embedded metrics."""
+
+LOGGED: Final = "Tollgate-${Environment}"
+"""Of the metrics made from log events, and of the breaker of rollouts."""
+
+SCORER: Final = {"Service": "scorer"}
+"""Dimension of the scorer's embedded metrics over all model versions."""
+
+DECLINED_PERCENT: Final = 10.0
+"""Share of declines in one scorer above which a rollout comes back: several times what any policy here declines."""
+
 VARIANT: Final = "live"
 ENDPOINT: Final = {"EndpointName": "tollgate-${Environment}-scorer", "VariantName": VARIANT}
 _CONSUMER: Final = {"FunctionName": "tollgate-${Environment}-stream"}
@@ -24,7 +36,7 @@ class LoggedMetric:
     Parameters
     ----------
     name
-        Metric in ``NAMESPACE``, one value per event.
+        Metric in ``LOGGED``, one value per event.
     event
         Name of the event, as the process logs it.
     value
@@ -54,6 +66,9 @@ class Alarm:
         Another metric; the threshold is then a percentage of it, looked at once it is 50 or more.
     silence_is_bad
         Whether no data raises the alarm.
+    unusual
+        Whether the threshold is the width of CloudWatch's band of what is usual at this hour, and leaving it either way
+        raises the alarm.
     guards_rollouts
         Whether a rollout comes back by itself when the alarm is raised.
     """
@@ -72,6 +87,7 @@ class Alarm:
     below: bool = False
     percent_of: str = ""
     silence_is_bad: bool = False
+    unusual: bool = False
     guards_rollouts: bool = False
 
 
@@ -117,7 +133,7 @@ ALARMS: Final = (
         "scorer-failing",
         "serving",
         "The scorer met errors it has no name for.",
-        NAMESPACE,
+        LOGGED,
         "RequestsFailed",
         "Sum",
         0,
@@ -127,7 +143,7 @@ ALARMS: Final = (
         "scorer-shifted",
         "serving",
         "The breaker stopped a canary: it decided otherwise than the fleet beside it.",
-        NAMESPACE,
+        LOGGED,
         "CanaryShift",
         "Maximum",
         0,
@@ -170,10 +186,44 @@ ALARMS: Final = (
         silence_is_bad=True,
     ),
     Alarm(
+        "scorer-declines",
+        "serving",
+        "A scorer declines over 10 % of its payments: a model or policy that is wrong, or an attack.",
+        NAMESPACE,
+        "DeclineShare",
+        "Maximum",
+        DECLINED_PERCENT,
+        SCORER,
+        guards_rollouts=True,
+    ),
+    Alarm(
+        "scores-shifted",
+        "serving",
+        "The mean score has left what is usual at this hour, up or down.",
+        NAMESPACE,
+        "ScoreMean",
+        "Average",
+        4,
+        SCORER,
+        period_s=300,
+        unusual=True,
+    ),
+    Alarm(
+        "decisions-degraded",
+        "serving",
+        "More than 5 % of decisions were made without all features.",
+        NAMESPACE,
+        "Degraded",
+        "Sum",
+        5.0,
+        SCORER,
+        percent_of="Decisions",
+    ),
+    Alarm(
         "store-lost",
         "serving",
         "A scorer gave the online store up and decides without features.",
-        NAMESPACE,
+        LOGGED,
         "StoreLost",
         "Sum",
         0,
@@ -184,7 +234,7 @@ ALARMS: Final = (
         "decisions-lost",
         "serving",
         "Decisions are missing from the decision log.",
-        NAMESPACE,
+        LOGGED,
         "DecisionsLost",
         "Sum",
         0,
@@ -195,7 +245,7 @@ ALARMS: Final = (
         "declines-capped",
         "serving",
         "A scorer would decline far more than ever before; its declines have become reviews.",
-        NAMESPACE,
+        LOGGED,
         "DeclineCapsOpened",
         "Sum",
         0,
@@ -207,7 +257,7 @@ ALARMS: Final = (
         "velocity-stale",
         "serving",
         "Payments scored long ago are still missing from the states that are read; velocity is left out.",
-        NAMESPACE,
+        LOGGED,
         "VelocityFoundStale",
         "Sum",
         0,
@@ -218,7 +268,7 @@ ALARMS: Final = (
         "lists-refused",
         "serving",
         "A changed file of allow and block lists cannot be read; the lists of before are in force.",
-        NAMESPACE,
+        LOGGED,
         "ListsRefused",
         "Sum",
         0,
@@ -259,7 +309,7 @@ ALARMS: Final = (
         "dead-letters",
         "stream",
         "Records were refused and kept aside.",
-        NAMESPACE,
+        LOGGED,
         "DeadLetters",
         "Sum",
         0,

@@ -5,13 +5,15 @@ from typing import Any, Final
 
 from troposphere import Sub, cloudwatch
 
-from infra.alarms import ENDPOINT, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
+from infra.alarms import ENDPOINT, LOGGED, NAMESPACE, SCORER, SCORER_EVENTS, STREAM_EVENTS
 from infra.blueprint import Blueprint, name
 
 _SCORER: Final = ["EndpointName", ENDPOINT["EndpointName"], "VariantName", ENDPOINT["VariantName"]]
 _CONSUMER: Final = ["FunctionName", "tollgate-${Environment}-stream"]
 _STREAM: Final = ["StreamName", "tollgate-${Environment}-transactions"]
 _STORE: Final = ["CacheClusterId", "tollgate-${Environment}-online-001"]
+
+_ALL: Final = ["Service", SCORER["Service"]]
 
 _HOSTING: Final = "AWS/SageMaker"
 # Title, then one line a metric: namespace, metric, dimensions, statistic.
@@ -36,7 +38,12 @@ WIDGETS: Final[tuple[tuple[str, tuple[_Line, ...]], ...]] = (
             (_HOSTING, "ConcurrentRequestsPerModel", _SCORER, "Maximum"),
         ),
     ),
-    ("Scorer's own events", tuple((NAMESPACE, metric.name, [], "Sum") for metric in SCORER_EVENTS)),
+    ("Decisions", tuple((NAMESPACE, name, _ALL, "Sum") for name in ("Approve", "Review", "Decline", "Degraded"))),
+    (
+        "Declines of the worst scorer, percent; mean score",
+        ((NAMESPACE, "DeclineShare", _ALL, "Maximum"), (NAMESPACE, "ScoreMean", _ALL, "Average")),
+    ),
+    ("Scorer's own events", tuple((LOGGED, metric.name, [], "Sum") for metric in SCORER_EVENTS)),
     (
         "Stream: age of the oldest record, ms",
         (
@@ -44,7 +51,7 @@ WIDGETS: Final[tuple[tuple[str, tuple[_Line, ...]], ...]] = (
             ("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", _STREAM, "Maximum"),
         ),
     ),
-    ("Stream: records", tuple((NAMESPACE, metric.name, [], "Sum") for metric in STREAM_EVENTS)),
+    ("Stream: records", tuple((LOGGED, metric.name, [], "Sum") for metric in STREAM_EVENTS)),
     (
         "Online store, percent",
         (
@@ -63,10 +70,7 @@ def add_dashboard(blueprint: Blueprint) -> None:
 
 
 def _widget(index: int, title: str, lines: tuple[_Line, ...]) -> dict[str, Any]:
-    metrics = [
-        [f"{NAMESPACE}-${{Environment}}" if space == NAMESPACE else space, metric, *dimensions, {"stat": statistic}]
-        for space, metric, dimensions, statistic in lines
-    ]
+    metrics = [[space, metric, *dimensions, {"stat": statistic}] for space, metric, dimensions, statistic in lines]
     properties = {"title": title, "metrics": metrics, "region": "${AWS::Region}", "period": 60, "view": "timeSeries"}
     place = {"x": index % 2 * 12, "y": index // 2 * 6, "width": 12, "height": 6}
     return {"type": "metric", "properties": properties, **place}

@@ -24,6 +24,7 @@ from troposphere import (
 
 from fraud.settings import Settings
 from fraud.windows import ENTITIES
+from infra.analysis import RESULTS, add_analysis
 from infra.blueprint import Blueprint, arn, document, name, subnets
 
 PROJECT: Final = Settings().project
@@ -45,6 +46,7 @@ AGES: Final[tuple[tuple[str, int | None, int | None], ...]] = (
     ("changes/", None, 90),
     ("runs/", None, 180),
     ("dead-letters/", 30, 400),
+    (RESULTS, None, 30),
     ("aws/lambda/", 30, 400),
 )
 
@@ -53,7 +55,7 @@ def build() -> Template:
     """Return the template."""
     blueprint = Blueprint("data", "Tollgate: data and images. Kept whatever happens to the other stacks.")
     key = blueprint.take("network", "key-arn")
-    _buckets(blueprint, key)
+    add_analysis(blueprint, key, _buckets(blueprint, key))
     _stream(blueprint, key)
     store = blueprint.parameter("StoreKind", "Which online store.", AllowedValues=["redis", "dynamodb"])
     _valkey(blueprint, key, blueprint.condition("OnValkey", Equals(store, "redis")))
@@ -63,7 +65,7 @@ def build() -> Template:
     return blueprint.finish()
 
 
-def _buckets(blueprint: Blueprint, key: Ref) -> None:
+def _buckets(blueprint: Blueprint, key: Ref) -> Any:
     access = blueprint.add(
         s3.Bucket(
             "AccessLogs",
@@ -105,6 +107,7 @@ def _buckets(blueprint: Blueprint, key: Ref) -> None:
         blueprint.add(s3.BucketPolicy(f"{bucket.title}Policy", Bucket=Ref(bucket), PolicyDocument=policy))
     blueprint.give("bucket", Ref(lake))
     blueprint.give("bucket-arn", GetAtt(lake, "Arn"))
+    return lake
 
 
 def _title(prefix: str) -> str:

@@ -29,13 +29,7 @@ _PARQUET: Final = "org.apache.hadoop.hive.ql.io.parquet"
 def add_decisions(blueprint: Blueprint, key: Any) -> Any:
     """Add table, role and delivery stream; return the right to write to it."""
     bucket = blueprint.take("data", "bucket-arn")
-    database = blueprint.add(
-        glue.Database(
-            "DecisionsDatabase",
-            CatalogId=Ref("AWS::AccountId"),
-            DatabaseInput=glue.DatabaseInput(Name=Sub(_DATABASE), Description="What Tollgate decided, and why."),
-        )
-    )
+    database = blueprint.take("data", "database")
     table = blueprint.add(_table(blueprint, database))
     group = blueprint.log_group("DeliveryLog", Sub("/aws/kinesisfirehose/tollgate-${Environment}-decisions"), key)
     role = blueprint.role("DeliveryRole", "delivery", "firehose", _permissions(bucket, key, group))
@@ -71,7 +65,7 @@ def _table(blueprint: Blueprint, database: Any) -> Any:
     return glue.Table(
         "DecisionsTable",
         CatalogId=Ref("AWS::AccountId"),
-        DatabaseName=Ref(database),
+        DatabaseName=database,
         TableInput=glue.TableInput(
             Name=TABLE,
             TableType="EXTERNAL_TABLE",

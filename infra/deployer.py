@@ -249,10 +249,11 @@ class Deployer:
 
     def _update(self, config: str, served: str, rules: Mapping[str, Any]) -> Rollout:
         previous = self._previous(served)
+        # The tags first: interrupted between the two, or refused, they say that nothing has begun.
+        tags = [_tag(FROM_TAG, served), *([_tag(PREVIOUS_TAG, previous)] if previous else [])]
+        self._call(self._sagemaker.add_tags, ResourceArn=self._arn(), Tags=tags)
         request: dict[str, Any] = {"EndpointConfigName": config, "RetainAllVariantProperties": True}
         self._change(self._sagemaker.update_endpoint, **request, **({"DeploymentConfig": rules} if rules else {}))
-        tags = [_tag(FROM_TAG, served), *([_tag(PREVIOUS_TAG, previous)] if previous else [])]
-        self._sagemaker.add_tags(ResourceArn=self._arn(), Tags=tags)
         return Rollout("started", config, served)
 
     def _previous(self, served: str) -> str:

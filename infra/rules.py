@@ -71,6 +71,10 @@ ENCRYPTED: Final[Mapping[str, tuple[tuple[str, Any], ...]]] = {
     "AWS::Lambda::Function": (("KmsKeyArn", None),),
     "AWS::Scheduler::Schedule": (("KmsKeyArn", None),),
     "AWS::KMS::Key": (("EnableKeyRotation", True),),
+    "AWS::Athena::WorkGroup": (
+        ("WorkGroupConfiguration.EnforceWorkGroupConfiguration", True),
+        ("WorkGroupConfiguration.ResultConfiguration.EncryptionConfiguration.EncryptionOption", "SSE_KMS"),
+    ),
 }
 # A creation that failed takes back what it made, so that the same command can be run again.
 _RETAINED: Final = frozenset({"Retain", "RetainExceptOnCreate"})

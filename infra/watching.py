@@ -4,7 +4,7 @@ from typing import Any
 
 from troposphere import Ref, Sub, cloudwatch, logs
 
-from infra.alarms import ALARMS, NAMESPACE, Alarm, LoggedMetric
+from infra.alarms import ALARMS, LOGGED, Alarm, LoggedMetric
 from infra.blueprint import Blueprint, name
 
 
@@ -20,7 +20,7 @@ def add_metric_filters(blueprint: Blueprint, metrics: tuple[LoggedMetric, ...], 
     """Count log events of a group as metrics of this environment."""
     for metric in metrics:
         transformation = logs.MetricTransformation(
-            MetricNamespace=Sub(f"{NAMESPACE}-${{Environment}}"),
+            MetricNamespace=Sub(LOGGED),
             MetricName=metric.name,
             MetricValue=f"$.{metric.value}" if metric.value else "1",
         )
@@ -43,15 +43,18 @@ def _dimensions(alarm: Alarm) -> list[Any]:
 
 def _alarm(alarm: Alarm, topic: Any) -> Any:
     title = "".join(part.capitalize() for part in alarm.suffix.split("-"))
-    attributes: dict[str, Any] = _metric(alarm) if not alarm.percent_of else _ratio(alarm)
+    attributes: dict[str, Any] = _ratio(alarm) if alarm.percent_of else _metric(alarm)
+    if alarm.unusual:
+        attributes = _band(alarm)
+    else:
+        attributes["ComparisonOperator"] = "LessThanThreshold" if alarm.below else "GreaterThanThreshold"
+        attributes["Threshold"] = alarm.threshold
     return cloudwatch.Alarm(
         f"{title}Alarm",
         AlarmName=name(alarm.suffix),
         AlarmDescription=f"{alarm.meaning} See docs/runbook.md#{alarm.suffix}.",
         AlarmActions=[topic],
         OKActions=[topic],
-        ComparisonOperator="LessThanThreshold" if alarm.below else "GreaterThanThreshold",
-        Threshold=alarm.threshold,
         EvaluationPeriods=alarm.periods,
         DatapointsToAlarm=alarm.datapoints,
         TreatMissingData="breaching" if alarm.silence_is_bad else "notBreaching",
@@ -61,26 +64,41 @@ def _alarm(alarm: Alarm, topic: Any) -> Any:
 
 def _metric(alarm: Alarm) -> dict[str, Any]:
     kind = "ExtendedStatistic" if alarm.statistic.startswith("p") else "Statistic"
-    ours = alarm.namespace == NAMESPACE
     attributes: dict[str, Any] = {
-        "Namespace": Sub(f"{NAMESPACE}-${{Environment}}") if ours else alarm.namespace,
+        "Namespace": _namespace(alarm),
         "MetricName": alarm.metric,
         "Period": alarm.period_s,
         kind: alarm.statistic,
     }
-    return attributes if ours else {**attributes, "Dimensions": _dimensions(alarm)}
+    return {**attributes, "Dimensions": _dimensions(alarm)} if alarm.dimensions else attributes
+
+
+def _namespace(alarm: Alarm) -> Any:
+    return Sub(alarm.namespace) if "$" in alarm.namespace else alarm.namespace
+
+
+def _query(alarm: Alarm, query_id: str, metric: str, *, shown: bool = False) -> Any:
+    source = cloudwatch.Metric(Namespace=_namespace(alarm), MetricName=metric, Dimensions=_dimensions(alarm))
+    stat = cloudwatch.MetricStat(Metric=source, Period=alarm.period_s, Stat=alarm.statistic)
+    return cloudwatch.MetricDataQuery(Id=query_id, MetricStat=stat, ReturnData=shown)
+
+
+def _band(alarm: Alarm) -> dict[str, Any]:
+    band = cloudwatch.MetricDataQuery(
+        Id="usual", Expression=f"ANOMALY_DETECTION_BAND(value, {alarm.threshold:g})", Label="usual", ReturnData=True
+    )
+    return {
+        "ComparisonOperator": "LessThanLowerOrGreaterThanUpperThreshold",
+        "ThresholdMetricId": "usual",
+        "Metrics": [_query(alarm, "value", alarm.metric, shown=True), band],
+    }
 
 
 def _ratio(alarm: Alarm) -> dict[str, Any]:
-    def query(query_id: str, metric: str) -> Any:
-        source = cloudwatch.Metric(Namespace=alarm.namespace, MetricName=metric, Dimensions=_dimensions(alarm))
-        stat = cloudwatch.MetricStat(Metric=source, Period=alarm.period_s, Stat=alarm.statistic)
-        return cloudwatch.MetricDataQuery(Id=query_id, MetricStat=stat, ReturnData=False)
-
     share = cloudwatch.MetricDataQuery(
         Id="share",
         Expression="IF(whole >= 50, 100 * FILL(part, 0) / whole, 0)",
         Label=f"{alarm.metric} in percent of {alarm.percent_of}",
         ReturnData=True,
     )
-    return {"Metrics": [query("part", alarm.metric), query("whole", alarm.percent_of), share]}
+    return {"Metrics": [_query(alarm, "part", alarm.metric), _query(alarm, "whole", alarm.percent_of), share]}

@@ -8,12 +8,15 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
+from fraud.fallback import FALLBACK_FILES
 from retraining.container import Container
 from retraining.errors import InvalidPipeline
 from retraining.exchange import read_rows, write_rows
@@ -56,7 +59,7 @@ def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) 
     as_of_ms = moment("as-of", as_of[:10])
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
-    about = {"plan": asdict(plan), "read_plan": read_plan}
+    about = {"plan": msgspec.to_builtins(plan), "read_plan": read_plan}
     write_rows(rows, container.processing(ROWS), about)
     return len(rows.is_fraud)
 
@@ -112,7 +115,7 @@ def judge_step(container: Container, registry: ModelRegistry) -> WeekReport:
 
 def plan_of(about: Mapping[str, Any]) -> WeekPlan:
     """Return the plan that the first step wrote down."""
-    return WeekPlan(**about["plan"])
+    return msgspec.convert(about["plan"], WeekPlan)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
@@ -142,7 +145,7 @@ def unpack(archive: Path | bytes) -> dict[str, bytes]:
         with opened as file, tarfile.open(fileobj=file, mode="r:gz") as content:
             members = {member.name.removeprefix("./"): member for member in content.getmembers()}
             found = {}
-            for name in sorted(wanted & members.keys()):
+            for name in sorted((wanted | set(FALLBACK_FILES)) & members.keys()):
                 data = content.extractfile(members[name])
                 if data is not None and members[name].size <= MAX_FILE_BYTES:
                     found[name] = data.read()

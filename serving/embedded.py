@@ -2,8 +2,12 @@
 
 CloudWatch turns such a line into metrics by itself, so the container needs neither an agent nor a permission. Counts
 are those since the last line, percentiles come from the histogram's bounds (each the bound that holds it), scores are
-counted by band, and every metric carries the model version as its dimension: that is how a canary is told from the
-fleet beside it, which SageMaker's own metrics do not.
+counted by band. Every metric is there twice: for the scorers as a whole, which alarms watch, and for the model version:
+that is how a canary is told from the fleet beside it, which SageMaker's own metrics do not.
+
+The share of declines and the mean score are those of one process, not of the fleet: the largest of them shows a canary
+that declines everybody, which a mean over the fleet would thin out. They are left out when a line covers too few
+decisions to say anything.
 """
 
 import os
@@ -18,7 +22,13 @@ from serving.logs import Seldom
 from serving.metrics import Histogram, Metrics
 
 NAMESPACE: Final = "Tollgate"
+SERVICE: Final = "scorer"
+"""Value of the dimension ``Service``."""
+
 PERIOD_S: Final = 10.0
+ENOUGH: Final = 50
+"""Decisions that a share of them, or a mean, needs."""
+
 _TIERS: Final = {"TierPartial": "partial", "TierNoVelocity": "no_velocity", "TierRequestOnly": "request_only"}
 _OVERRIDES: Final = {
     "OverrideAllowList": "allow_list",
@@ -47,6 +57,7 @@ class EmbeddedMetrics:
         self._write = write
         self._before: dict[str, int] = {}
         self._counts: dict[str, list[int]] = {}
+        self._scored = (0, 0.0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="embedded-metrics", daemon=True)
         self._seldom = Seldom()
@@ -74,13 +85,14 @@ class EmbeddedMetrics:
     def line(self, now_ms: int) -> bytes:
         """Return the line of what happened since the last one."""
         values = self._counters() | self._score_bands()
+        values |= self._shape(values["Decline"], values["Decisions"])
         for stage in _STAGES:
             values |= self._percentiles(f"{stage.title()}Latency", self._metrics.latency, (stage,))
-        units = {name: "Microseconds" if "Latency" in name else "Count" for name in values}
-        declared = [{"Name": name, "Unit": unit} for name, unit in units.items()]
-        directive = {"Namespace": NAMESPACE, "Dimensions": [["ModelVersion"]], "Metrics": declared}
+        declared = [{"Name": name, "Unit": _unit(name)} for name in values]
+        directive = {"Namespace": NAMESPACE, "Dimensions": [["Service"], ["ModelVersion"]], "Metrics": declared}
         line: dict[str, Any] = {
             "_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [directive]},
+            "Service": SERVICE,
             "ModelVersion": self._version(),
             **values,
         }
@@ -114,6 +126,15 @@ class EmbeddedMetrics:
         self._before = totals
         return since
 
+    def _shape(self, declined: float, decided: float) -> dict[str, float]:
+        """Return the share of declines in percent, and the mean score, since the last line; nothing of too few."""
+        count, scores = self._metrics.scores.total()
+        before, scores_before = self._scored
+        if count - before < ENOUGH or decided < ENOUGH:
+            return {}
+        self._scored = count, scores
+        return {"DeclineShare": 100.0 * declined / decided, "ScoreMean": (scores - scores_before) / (count - before)}
+
     def _score_bands(self) -> dict[str, float]:
         """Return how many scores of the model in service fell into each band since the last line."""
         version = self._version()
@@ -133,6 +154,12 @@ class EmbeddedMetrics:
         if not sum(since):
             return {}
         return {f"{name}{label}": _bound(histogram.bounds, since, share) * 1e6 for label, share in _SHARES}
+
+
+def _unit(name: str) -> str:
+    if "Latency" in name:
+        return "Microseconds"
+    return {"DeclineShare": "Percent", "ScoreMean": "None"}.get(name, "Count")
 
 
 def _sum(values: Mapping[tuple[str, ...], int], chosen: Callable[[tuple[str, ...]], bool]) -> int:

@@ -84,6 +84,11 @@ class Histogram:
         """Return how many values each bound holds, and beyond the last one."""
         return list(self._counts.get(labels, [0] * (len(self.bounds) + 1)))
 
+    def total(self) -> tuple[int, float]:
+        """Return how many values there were, over all labels, and their sum."""
+        count = sum(sum(counts) for counts in list(self._counts.values()))
+        return count, sum(list(self._sums.values()))
+
     def lines(self) -> Iterator[str]:
         """Yield the lines of the text format."""
         yield f"# HELP {self.name} {self._about}"

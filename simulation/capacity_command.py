@@ -12,7 +12,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from fraud.errors import TollgateError
 from fraud.scaling import INSTANCE_RATE, PLAN, ScalingPlan
 from simulation.capacity_report import as_json, plot, render, render_sizing
-from simulation.capacity_study import Study, Variations, expected_requests, study, with_payday_minimum
+from simulation.capacity_study import (
+    SATURATIONS,
+    Study,
+    Variations,
+    expected_requests,
+    study,
+    with_payday_minimum,
+)
 from simulation.endpoint import Platform
 from simulation.scale import as_json as sizing_as_json
 from simulation.scale import size
@@ -86,15 +93,9 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
         if trace is None:
             raise typer.BadParameter("give --trace FILE (write one with `python -m simulation trace`) or --scale RATE")
         plan = PLAN if payday_minimum is None else with_payday_minimum(PLAN, payday_minimum)
-        minimums = sorted({peak.min_instances + more for peak in plan.monthly for more in (2, 4, 8)})
-        found = _watched(
-            read_trace(trace),
-            _service(service, instance_rate, platform),
-            platform,
-            plan,
-            seed=seed,
-            variations=Variations(tuple(minimums)) if sensitivity else Variations((), (), zone_loss=False),
-        )
+        times = _service(service, instance_rate, platform)
+        variations = _variations(plan, times, platform) if sensitivity else Variations((), (), (), zone_loss=False)
+        found = _watched(read_trace(trace), times, platform, plan, seed=seed, variations=variations)
         _write_json(as_json(found, plan), json_file)
         if plot_file is not None:
             plot(found, plan, plot_file)
@@ -123,6 +124,15 @@ def _service(file: Path | None, instance_rate: float | None, platform: Platform)
     return times.saturating_at(rate, workers=platform.workers)
 
 
+def _variations(plan: ScalingPlan, times: ServiceTimes, platform: Platform) -> Variations:
+    """Return smaller and larger minimums, and the rates that are plausible: the study's, others, and the measured."""
+    minimums = {
+        max(peak.min_instances + more, plan.limits.min_instances) for peak in plan.monthly for more in (-7, -3, 5)
+    }
+    rates = {platform.workers / found.mean for found in (times, read_service(SHIPPED))}
+    return Variations(tuple(sorted(minimums)), tuple(sorted({*SATURATIONS, *(round(rate) for rate in rates)})))
+
+
 def _watched(
     trace: Trace,
     service: ServiceTimes,
@@ -142,8 +152,8 @@ def _watched(
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         # Work goes with requests, not with simulated time.
-        total = expected_requests(trace, runs=variations.count)
-        task = progress.add_task("trace", total=total)
+        total = expected_requests(trace, variations)
+        task = progress.add_task("the trace", total=total)
         done: dict[str, float] = {}
 
         def advance(name: str, requests: float) -> None:

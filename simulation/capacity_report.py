@@ -43,7 +43,10 @@ def assumptions(study: Study, plan: ScalingPlan) -> list[str]:
 def render(study: Study, plan: ScalingPlan) -> RenderableType:
     """Return the study as tables and sentences for a terminal."""
     lines = [Text(f"- {sentence}", style="dim") for sentence in assumptions(study, plan)]
-    return Group(_hours_table(study), _fleet_table(study), _circumstances_table(study), Text("Assumed:"), *lines)
+    tables = [_hours_table(study), _fleet_table(study), _circumstances_table(study)]
+    if study.sensitivity:
+        tables.append(_sensitivity_table(study))
+    return Group(*tables, Text("Assumed:"), *lines)
 
 
 def _local(moment: float, zone: str) -> str:
@@ -108,6 +111,21 @@ def _circumstances_table(study: Study) -> Table:
     return table
 
 
+def _sensitivity_table(study: Study) -> Table:
+    delays = sorted({cell.start_delay_s for cell in study.sensitivity})
+    rates = sorted({cell.rate for cell in study.sensitivity})
+    cells = {(cell.rate, cell.start_delay_s): cell.run for cell in study.sensitivity}
+    table = Table("an instance saturates at", *(f"start delay {delay:g} s" for delay in delays))
+    for rate in rates:
+        table.add_row(f"{rate:,.0f}/s", *(_worst(cells[rate, delay]) for delay in delays))
+    table.caption = "Worst minute's p95 in ms around the steepest rise, and minutes over the deadline if there are any."
+    return table
+
+
+def _worst(run: Run) -> str:
+    return f"{run.worst.p95:,.1f}" + (f" ({run.minutes_over} min over)" if run.minutes_over else "")
+
+
 def render_sizing(sizing: Sizing, platform: Platform) -> RenderableType:
     """Return a sizing as a table with its assumptions."""
     table = Table("component", "needed", "of", "$ a month", "gives way at, per s", "limit")
@@ -134,6 +152,10 @@ def as_json(study: Study, plan: ScalingPlan) -> dict[str, object]:
         "peak_hours": round(base.peak_hours, 2),
         "foresight_hours": round(base.foresight_hours, 2),
         "circumstances": [{"name": other.name, **_run_json(other.run)} for other in study.circumstances],
+        "sensitivity": [
+            {"instance_rate": cell.rate, "start_delay_s": cell.start_delay_s, **_run_json(cell.run)}
+            for cell in study.sensitivity
+        ],
         "minutes": [_finite(asdict(minute)) for minute in study.run.minutes],
     }
 

@@ -1,12 +1,14 @@
 """Queues of a fleet, exactly: every arrival is routed, waits its turn, is served once and leaves.
 
 A request goes to the open instance with the fewest requests outstanding, where the first free of ``workers`` takes it
-in order of arrival (the recursion of Kiefer and Wolfowitz). After the worker it may spend time beyond it, waiting for
-the store or on the wire, which keeps no worker busy but counts as outstanding.
+in order of arrival (the recursion of Kiefer and Wolfowitz). A worker that was idle takes longer for its first request:
+it has to be woken and its caches are cold (Welch's exceptional first service). After the worker a request may spend
+time beyond it, waiting for the store or on the wire, which keeps no worker busy but counts as outstanding.
 
 References
 ----------
-Kiefer and Wolfowitz, "On the theory of queues with many servers", 1955.
+Kiefer and Wolfowitz, "On the theory of queues with many servers", 1955. Welch, "On a generalized M/G/1 queuing process
+in which the first customer of each busy period receives exceptional service", 1964.
 """
 
 from collections.abc import Sequence
@@ -117,7 +119,8 @@ def _serve(
         for other in range(1, free.shape[1]):
             if free[instance, other] < free[instance, worker]:
                 worker = other
-        done = max(arrival, free[instance, worker]) + work[1, row]
+        woken = rhythm[2] if free[instance, worker] <= arrival else 0.0
+        done = max(arrival, free[instance, worker]) + woken + work[1, row]
         free[instance, worker] = done
         departure = done + work[2, row]
         _enter(flight, counters[0], departure, instance)
@@ -177,13 +180,21 @@ class Fleet:
     pause_every_s, pause_per_request_s
         At multiples of the one, an instance does nothing for the other times the requests since its last pause, as a
         log that is written by another thread of the same interpreter makes it.
+    wake_s
+        How much longer a worker takes for a request that finds it idle.
     """
 
     def __init__(
-        self, instances: int, *, workers: int = 1, pause_every_s: float = 1.0, pause_per_request_s: float = 0.0
+        self,
+        instances: int,
+        *,
+        workers: int = 1,
+        pause_every_s: float = 1.0,
+        pause_per_request_s: float = 0.0,
+        wake_s: float = 0.0,
     ) -> None:
         self._pausing = np.zeros((instances, 2))  # when the next pause is due; requests since the last
-        self._rhythm = np.array([pause_every_s, pause_per_request_s])
+        self._rhythm = np.array([pause_every_s, pause_per_request_s, wake_s])
         self._free = np.full((instances, workers), -np.inf)
         self._outstanding = np.zeros(instances, np.int64)
         self._flight = np.zeros((2, 1_024))

@@ -1,7 +1,8 @@
 """How long one request takes: measured samples or stated percentiles, drawn from a table of quantiles.
 
 Two parts: the time of a worker, during which it does nothing else, and the time beyond the worker (store, wire), during
-which it serves others. Besides, a worker may pause at fixed times for work left over by its requests.
+which it serves others. Besides, a worker that was idle takes longer for its first request, and a worker may pause at
+fixed times for work left over by its requests.
 """
 
 import json
@@ -38,6 +39,8 @@ class ServiceTimes:
         Where they are from, for people.
     pause_every, pause_per_request
         When the worker pauses, and how long for each request since the last pause.
+    wake
+        How much longer a worker takes for a request that finds it idle.
     """
 
     worker: FloatArray
@@ -45,10 +48,11 @@ class ServiceTimes:
     source: str
     pause_every: float = 1.0
     pause_per_request: float = 0.0
+    wake: float = 0.0
 
     @property
     def mean(self) -> float:
-        """Mean time that a request takes from a worker, pauses included (s)."""
+        """Mean time that a request takes from a worker that is never idle, pauses included (s)."""
         return float(self.worker.mean()) + self.pause_per_request
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
@@ -60,8 +64,8 @@ class ServiceTimes:
         """Return times of the same shape, slower or faster, so that ``workers`` are busy all the time at ``rate``."""
         factor = workers / (rate * self.mean)
         source = f"{self.source}, scaled by {factor:.3g}"
-        pause = self.pause_per_request * factor
-        return replace(self, worker=self.worker * factor, pause_per_request=pause, source=source)
+        pause, wake = self.pause_per_request * factor, self.wake * factor
+        return replace(self, worker=self.worker * factor, pause_per_request=pause, wake=wake, source=source)
 
 
 def from_samples(samples: Sequence[float]) -> FloatArray:
@@ -116,7 +120,7 @@ def read_service(path: Path) -> ServiceTimes:
 
     ``{"service_ms": …, "beyond_ms": …}``, where each is a list of measured milliseconds or an object of percentiles
     such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent, and so may the pauses,
-    ``"pause_every_ms": 100, "pause_ms_per_request": 0.05``.
+    ``"pause_every_ms": 100, "pause_ms_per_request": 0.05``, and what waking an idle worker takes, ``"wake_ms": 0.1``.
 
     Raises
     ------
@@ -128,23 +132,25 @@ def read_service(path: Path) -> ServiceTimes:
         worker = _table(content["service_ms"])
         beyond = _table(content["beyond_ms"]) if "beyond_ms" in content else np.zeros(QUANTILES)
         pauses = float(content.get("pause_every_ms", 1e3)), float(content.get("pause_ms_per_request", 0.0))
+        wake = float(content.get("wake_ms", 0.0))
     except OSError as error:
         raise InvalidSetting(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidSetting(f"{path} does not hold service times ({error!r}); see docs/capacity.md") from None
-    if pauses[0] <= 0.0 or pauses[1] < 0.0:
-        raise InvalidSetting(f"{path}: pauses {pauses} are not positive")
+    if pauses[0] <= 0.0 or pauses[1] < 0.0 or wake < 0.0:
+        raise InvalidSetting(f"{path}: pauses {pauses} or the waking {wake} are not positive")
     source = str(content.get("source", path.name))
-    return ServiceTimes(worker / 1e3, beyond / 1e3, source, pauses[0] / 1e3, pauses[1] / 1e3)
+    return ServiceTimes(worker / 1e3, beyond / 1e3, source, pauses[0] / 1e3, pauses[1] / 1e3, wake / 1e3)
 
 
 def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
-    """Return an idle fleet that pauses as ``service`` says."""
+    """Return an idle fleet that pauses and wakes as ``service`` says."""
     return Fleet(
         instances,
         workers=workers,
         pause_every_s=service.pause_every,
         pause_per_request_s=service.pause_per_request,
+        wake_s=service.wake,
     )
 
 

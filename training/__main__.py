@@ -1,4 +1,4 @@
-"""The training command line: import, profiles, dataset, train."""
+"""The training command line: import, profiles, dataset, labels, search, train, evaluate."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.features import SERVICE
 from stores.bundle_files import point_to, write_bundle
+from training import evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import (
     as_of_or_end,
@@ -32,6 +33,7 @@ from training.mapping import find_mapping, shipped_mappings
 from training.policy_rules import PolicyRules, read_rules
 from training.profiles import write_profiles
 from training.progress import progress_bar, progress_bars
+from training.recipes import read_recipe
 from training.rejects import FILE_NAME
 from training.tokens import read_token_key
 
@@ -130,22 +132,30 @@ def train(
     policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     judge_by: Annotated[str, typer.Option(help="labels, or truth where simulated data has it.")] = "labels",
+    parameters: Annotated[Path | None, typer.Option(help="Parameters file of the search command.")] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of transaction_id, outcome, propensity: weigh by what was let through."),
+    ] = None,
     repo: Repo = ROOT / "feature_repo",
     json_file: JsonFile = None,
 ) -> None:
     """Train a model on the newest mature days, evaluate it against the frozen baseline, write bundle and report."""
     from training.report import JUDGES, report_on
+    from training.selective import read_decisions, weigh
 
     judge = next((known for known in JUDGES if known == judge_by), None)
     if judge is None:
         raise InvalidSplit(f"--judge-by {judge_by!r} is none of {', '.join(JUDGES)}")
     plan = TrainingPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy),
+        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy), recipe=read_recipe(parameters),
     )  # fmt: skip
     as_of_ms = as_of_or_end(as_of, lake)
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
+    if decisions is not None:
+        rows = weigh(rows, read_decisions(decisions))
     with progress_bar("trees") as advance:
         challenger = fit_challenger(rows, plan, as_of_ms=as_of_ms, read_plan=read_plan, root=ROOT, progress=advance)
     version = open_bundle(challenger.files).version
@@ -203,6 +213,11 @@ def _interval(interval: Any) -> str:
     if interval.low is None:
         return f"{interval.point:.3f}"
     return f"{interval.point:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+label_command.register(app)
+evaluate_command.register(app)
+search_command.register(app)
 
 
 def main() -> None:

@@ -73,8 +73,8 @@ def data_digest(rows: TrainingSet, taken: slice) -> str:
     digest.update("\n".join(rows.features).encode())
     digest.update(np.ascontiguousarray(rows.matrix[taken]).tobytes())
     digest.update(rows.is_fraud[taken].tobytes())
-    if rows.weight is not None:
-        digest.update(rows.weight[taken].tobytes())
+    if rows.weights is not None:
+        digest.update(rows.weights[taken].tobytes())
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ The same rows, plan and time give the same bundle, byte for byte. Whether it may
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from training.bundling import bundle_files, code_digest, data_digest
 from training.dataset import TrainingSet
 from training.errors import InvalidSplit
 from training.fallbacks import FittedFallback, fit_fallbacks, tier_policies
-from training.fit import FittedModel, Rows, choose_policy, fit_model
+from training.fit import RECIPE, FittedModel, Recipe, Rows, choose_policy, fit_model
 from training.policy_rules import PolicyRules
 from training.transaction_log import Progress
 
@@ -36,6 +36,8 @@ class TrainingPlan:
         Of the fit and of the resamples.
     rules
         What stands around the thresholds.
+    recipe
+        Of the fit, such as :func:`training.search.read_recipe` reads it.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class TrainingPlan:
     insult_share: float = 0.001
     seed: int = 0
     rules: PolicyRules = field(default_factory=PolicyRules)
+    recipe: Recipe = RECIPE
 
     def __post_init__(self) -> None:
         least = {"train_days": 1, "validation_days": 1, "test_days": 1, "label_delay_days": 0, "seed": 0}
@@ -120,7 +123,14 @@ def fit_challenger(
     """
     start, validation_from, test_from, _ = plan.edges(as_of_ms)
     train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
-    model = fit_model(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed, progress=progress)
+    model = fit_model(
+        rows_of(rows, train),
+        rows_of(rows, validation),
+        rows.features,
+        seed=plan.seed,
+        recipe=plan.recipe,
+        progress=progress,
+    )
     fallbacks = fit_fallbacks(rows_of(rows, train), rows_of(rows, validation), rows.features, seed=plan.seed)
     thresholds = choose_policy(
         model.scores(rows.matrix[validation]),
@@ -128,7 +138,7 @@ def fit_challenger(
         version=f"budget-{plan.review_share:g}-{plan.insult_share:g}",
         review_share=plan.review_share,
         insult_share=plan.insult_share,
-        weight=None if rows.weight is None else rows.weight[validation],
+        weight=None if rows.weights is None else rows.weights[validation],
     )
     data_sha256 = data_digest(rows, slice(train.start, validation.stop))
     tiers = tier_policies(fallbacks, review_share=plan.review_share, insult_share=plan.insult_share)
@@ -141,6 +151,7 @@ def fit_challenger(
         "validation_to_ms": test_from,
         "labels_as_of_ms": as_of_ms,
         "seed": plan.seed,
+        "recipe": asdict(plan.recipe),
         "trees": model.trees,
     }
     files = bundle_files(model, policy, read_plan, rows.matrix[train], provenance, fallbacks)
@@ -149,4 +160,4 @@ def fit_challenger(
 
 def rows_of(rows: TrainingSet, taken: slice) -> Rows:
     """Return some rows as the fit takes them."""
-    return Rows(rows.matrix[taken], rows.is_fraud[taken], None if rows.weight is None else rows.weight[taken])
+    return Rows(rows.matrix[taken], rows.is_fraud[taken], None if rows.weights is None else rows.weights[taken])

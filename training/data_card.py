@@ -20,7 +20,7 @@ from training.data_card_plots import (
 )
 from training.dataset import TrainingSet
 from training.durations import duration_ms, duration_text
-from training.maturity import Maturity
+from training.label_ages import Maturity
 
 _STYLE: Final = """
 :root { --ink: #1c2733; --soft: #5a6672; --line: #dde2e7; --good: #1c7a4a; --bad: #b3362b; --paper: #f6f8fa; }

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from fraud.windows import DAY
 from training.dataset import TrainingSet
-from training.maturity import Maturity
+from training.label_ages import Maturity
 from training.plots import BASELINE, FRAUD, GRID, INK, OURS
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ def draw_days(rows: TrainingSet) -> bytes:
     """Return rows and fraud rate by day as a PNG."""
     first = int(rows.event_time_ms[0]) // DAY
     day = rows.event_time_ms // DAY - first
-    weight = np.ones(len(day)) if rows.weight is None else rows.weight.astype(np.float64)
+    weight = np.ones(len(day)) if rows.weights is None else rows.weights
     counts, frauds = np.bincount(day), np.bincount(day[rows.is_fraud], minlength=int(day.max()) + 1)
     stand_for = np.bincount(day, weights=weight)
     when: Any = (np.arange(len(counts)) + first).astype("datetime64[D]")
@@ -64,7 +64,7 @@ def draw_days(rows: TrainingSet) -> bytes:
         lower.plot(when, rate, color=FRAUD, linewidth=1.6, marker="o", markersize=3)
         share = frauds.sum() / stand_for.sum()
         lower.axhline(share, color=INK, linewidth=1, linestyle=":", label=f"of all rows {share:.2%}")
-        _style(lower, "Fraud rate a day" + ("" if rows.weight is None else ", by weight"), "")
+        _style(lower, "Fraud rate a day" + ("" if rows.weights is None else ", by weight"), "")
         lower.yaxis.set_major_formatter(PercentFormatter(1.0))
         lower.set_ylim(bottom=0)
         lower.legend(frameon=False, fontsize=9)

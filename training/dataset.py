@@ -5,7 +5,7 @@ bounded by the slab and the float32 matrix that remains. Labels are the ones kno
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ SLAB_ROWS = 120_000
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class TrainingSet:
         As known at ``as_of_ms``; false where nobody said otherwise.
     as_of_ms
         When the labels were read, epoch ms.
-    weight
-        How many rows each stands for, where some were left out; null when every row stands for itself.
+    weights
+        How many transactions each row stands for, where some were left out or never got a label, see
+        :mod:`training.sampling` and :mod:`training.selective`; null when each stands for itself.
     """
 
     features: tuple[str, ...]
@@ -63,7 +65,7 @@ class TrainingSet:
     amount_minor: IntArray
     is_fraud: BoolArray
     as_of_ms: int
-    weight: Float32Array | None = None
+    weights: FloatArray | None = None
 
     def between(self, start_ms: int, end_ms: int) -> slice:
         """Return the rows with ``start_ms <= event time < end_ms``."""
@@ -134,7 +136,7 @@ def build_training_set(
         amount_minor=log["amount_minor"].to_numpy(),
         is_fraud=is_fraud,
         as_of_ms=as_of_ms,
-        weight=sampling.weights(is_fraud),
+        weights=sampling.weights(is_fraud),
     )
 
 
@@ -158,6 +160,25 @@ def count_log(lake: Path, start_ms: int, end_ms: int) -> int:
     """Return how many transactions a lake has in ``[start_ms, end_ms)``."""
     log, wanted = _in_span(lake, start_ms, end_ms)
     return int(log.count_rows(filter=wanted))
+
+
+def labelled_at(rows: TrainingSet, statements: pa.Table, as_of_ms: int) -> TrainingSet:
+    """Return the same rows with the labels that were known at another time; nothing else is touched.
+
+    Parameters
+    ----------
+    statements
+        Table of ``labels.parquet``.
+    as_of_ms
+        Later arrivals are not known, epoch ms.
+    """
+    settled = settle_labels(statements, rows.transaction_id, as_of_ms=as_of_ms)
+    return replace(rows, is_fraud=settled.is_fraud, as_of_ms=as_of_ms)
+
+
+def with_features(rows: TrainingSet, names: tuple[str, ...]) -> TrainingSet:
+    """Return the same rows with some of their features, in the order given."""
+    return replace(rows, features=names, matrix=np.ascontiguousarray(rows.matrix[:, rows.columns(names)]))
 
 
 def read_log(lake: Path, start_ms: int, end_ms: int) -> pa.Table:

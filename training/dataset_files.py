@@ -27,8 +27,8 @@ from training.dataset import TrainingSet, build_training_set, count_log, read_lo
 from training.dataset_request import DatasetRequest
 from training.errors import LeakingTrainingSet
 from training.frames import write_training_set
+from training.label_ages import Maturity, maturity_of
 from training.leaks import LeakAudit, Scope, audit
-from training.maturity import Maturity, maturity_of
 from training.offline_vectors import history_vectors
 from training.transaction_log import Progress, day_text, whole_folder, write_manifest
 
@@ -207,7 +207,7 @@ def _manifest(
     frauds, count = int(rows.is_fraud.sum()), len(rows.is_fraud)
     all_rows = count_log(lake, request.start_ms, request.end_ms)
     mature = count_log(lake, request.start_ms, request.mature_end_ms)
-    weighted = float(count if rows.weight is None else rows.weight.astype(np.float64).sum())
+    weighted = float(count if rows.weights is None else rows.weights.astype(np.float64).sum())
     missing = np.isnan(rows.matrix).mean(axis=0)
     return {
         "format": FORMAT,
@@ -221,7 +221,7 @@ def _manifest(
             "keep_legitimate": request.sampling.keep_legitimate,
             "seed": request.sampling.seed,
             "legitimate_rows_left_out": mature - count,
-            "weight_column": None if rows.weight is None else "weight",
+            "weight_column": None if rows.weights is None else "weight",
         },
         "label_maturity": settled.as_data(request.label_delay_ms, request.labels_at_ms),
         "leak_audit": proof.as_data(),

@@ -77,12 +77,12 @@ BASELINE_RECIPE: Final = Recipe(
 class Rows:
     """Rows to fit or judge with: a float32 matrix, shape ``(n, width)``, NaN for null, and labels, shape ``(n,)``.
 
-    ``weight``, shape ``(n,)``, is how many rows each stands for; null when every row stands for itself.
+    ``weights``, shape ``(n,)``, say how many transactions each row stands for; null when each stands for itself.
     """
 
     matrix: Float32Array
     is_fraud: BoolArray
-    weight: Float32Array | None = None
+    weights: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,11 @@ def fit_model(
         Too few frauds, or nothing but frauds.
     """
     for name, rows in (("training", train), ("validation", validation)):
-        frauds = int(rows.is_fraud.sum())
-        if min(frauds, len(rows.is_fraud) - frauds) < LEAST_FRAUDS:
+        counted = rows.is_fraud if rows.weights is None else rows.is_fraud[rows.weights > 0.0]
+        frauds = int(counted.sum())
+        if min(frauds, len(counted) - frauds) < LEAST_FRAUDS:
             raise UnfitTrainingSet(
-                f"{name} has {frauds} frauds in {len(rows.is_fraud)} rows; at least {LEAST_FRAUDS} of each class are "
+                f"{name} has {frauds} frauds in {len(counted)} rows; at least {LEAST_FRAUDS} of each class are "
                 "needed: take a longer period, or a shorter label delay"
             )
     parameters: dict[str, Any] = {
@@ -171,10 +172,10 @@ def fit_model(
         "nthread": _THREADS,
         "seed": seed,
     }
-    blocks = [xgb.QuantileDMatrix(train.matrix, train.is_fraud, weight=train.weight, nthread=_THREADS)]
+    blocks = [xgb.QuantileDMatrix(train.matrix, train.is_fraud, weight=train.weights, nthread=_THREADS)]
     blocks.append(
         xgb.QuantileDMatrix(
-            validation.matrix, validation.is_fraud, weight=validation.weight, nthread=_THREADS, ref=blocks[0]
+            validation.matrix, validation.is_fraud, weight=validation.weights, nthread=_THREADS, ref=blocks[0]
         )
     )
     booster = xgb.train(
@@ -191,7 +192,9 @@ def fit_model(
     booster.set_attr(best_iteration=None, best_score=None)
     model_json = bytes(booster.save_raw("json"))
     uncalibrated = FittedModel(model_json, features, Calibration(1.0, 0.0), kept)
-    calibration = fit_calibration(uncalibrated.margins(validation.matrix), validation.is_fraud, validation.weight)
+    calibration = fit_calibration(
+        uncalibrated.margins(validation.matrix), validation.is_fraud, weights=validation.weights
+    )
     return FittedModel(model_json, features, calibration, kept)
 
 
@@ -207,12 +210,12 @@ class _Advance(xgb.callback.TrainingCallback):
         return False
 
 
-def fit_calibration(margins: FloatArray, is_fraud: BoolArray, weight: Float32Array | None = None) -> Calibration:
+def fit_calibration(margins: FloatArray, is_fraud: BoolArray, *, weights: FloatArray | None = None) -> Calibration:
     """Return the logistic calibration of ``margins``; one that would not increase is left as it is (slope 1).
 
-    ``weight`` is how many rows each stands for; null when every row stands for itself.
+    ``weights`` are those of :class:`Rows`.
     """
-    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(margins[:, None], is_fraud, sample_weight=weight)
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(margins[:, None], is_fraud, sample_weight=weights)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return Calibration(slope, intercept) if slope > 0.0 else Calibration(1.0, 0.0)
 
@@ -224,7 +227,7 @@ def choose_policy(
     version: str,
     review_share: float,
     insult_share: float,
-    weight: Float32Array | None = None,
+    weight: FloatArray | None = None,
 ) -> Policy:
     """Return thresholds that keep two budgets on validation rows.
 

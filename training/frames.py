@@ -32,8 +32,8 @@ def write_training_set(rows: TrainingSet, path: Path) -> str:
     for position, name in enumerate(rows.features):
         columns[name] = pa.array(rows.matrix[:, position], from_pandas=True)
     columns["is_fraud"] = pa.array(rows.is_fraud)
-    if rows.weight is not None:
-        columns["weight"] = pa.array(rows.weight)
+    if rows.weights is not None:
+        columns["weight"] = pa.array(rows.weights)
     table = pa.table(columns).replace_schema_metadata({_AS_OF: str(rows.as_of_ms).encode()})
     pq.write_table(table, path, compression="zstd")
     with path.open("rb") as written:
@@ -75,5 +75,5 @@ def read_training_set(path: Path) -> TrainingSet:
         amount_minor=table["amount_minor"].to_numpy(),
         is_fraud=table["is_fraud"].to_numpy(),
         as_of_ms=int(as_of),
-        weight=table["weight"].to_numpy() if "weight" in table.column_names else None,
+        weights=table["weight"].to_numpy() if "weight" in table.column_names else None,
     )

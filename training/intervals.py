@@ -5,13 +5,17 @@ rows would promise too much; days are drawn with replacement instead. A resample
 that is a sum over days costs a matrix product and nothing is sorted again. Same seed, same interval.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from training.errors import InvalidMetricInput
 from training.ranking import FloatArray, Ranking, require_share
+
+Measure = Literal["count", "value"]
+"""Whether false positives are counted, or their amounts added up."""
 
 _BATCH = 50
 """Resamples evaluated at once, which bounds the memory of a batch."""
@@ -99,7 +103,8 @@ def day_block_intervals(
     points = metrics(np.ones((days, 1)))[:, 0]
     drawn = np.concatenate([metrics(weights[:, at : at + _BATCH]) for at in range(0, resamples, _BATCH)], axis=1)
     return tuple(
-        _interval(float(point), values, days=days, level=level) for point, values in zip(points, drawn, strict=True)
+        percentile_interval(float(point), values, days=days, level=level)
+        for point, values in zip(points, drawn, strict=True)
     )
 
 
@@ -125,19 +130,65 @@ def false_positive_cut(
     InvalidMetricInput
         The rankings are of different rows, or a parameter is out of range.
     """
+    return pooled_cut(((baseline, ours),), recall=recall, resamples=resamples, seed=seed, level=level)
+
+
+def pooled_cut(  # what is compared, where, and how it is resampled
+    pairs: Sequence[tuple[Ranking, Ranking]],
+    *,
+    recall: float,
+    resamples: int,
+    seed: int,
+    level: float = 0.95,
+    measure: Measure = "count",
+) -> Interval:
+    """Return the cut of the mean over several pairs of rankings, such as one pair for each seed of the fits.
+
+    The false positives of a side are averaged over its fits, on the days as they were and on each resample, before the
+    two sides are compared: the luck of one seed is averaged away and not drawn into the interval.
+
+    Parameters
+    ----------
+    pairs
+        Baseline and ours, all of the same rows by the same days; at least one pair.
+    recall, resamples, seed, level
+        As for :func:`false_positive_cut`.
+    measure
+        ``count`` compares rows, ``value`` their amounts.
+
+    Raises
+    ------
+    InvalidMetricInput
+        There is no pair, the rankings are of different rows, or a parameter is out of range.
+    """
     require_share("recall", recall)
-    same_days = np.array_equal(baseline.days, ours.days)
-    if not same_days or not np.array_equal(baseline.legitimate, ours.legitimate):
-        raise InvalidMetricInput("baseline and ours do not rank the same rows: their legitimate rows by day differ")
-    if not np.array_equal(baseline.caught[-1], ours.caught[-1]):
-        raise InvalidMetricInput("baseline and ours do not rank the same rows: their frauds by day differ")
+    if not pairs:
+        raise InvalidMetricInput("no pair of rankings to compare")
+    first = pairs[0][1]
+    for ranking in (one for pair in pairs for one in pair):
+        _require_same_rows(first, ranking)
+
+    def mean(sides: Sequence[Ranking], day_weights: FloatArray) -> FloatArray:
+        curves = [side.curve(day_weights) for side in sides]
+        at = [
+            c.false_positives_at_recall(recall) if measure == "count" else c.false_value_at_recall(recall)
+            for c in curves
+        ]
+        return np.asarray(np.mean(at, axis=0), np.float64)
 
     def cut(day_weights: FloatArray) -> FloatArray:
-        before = baseline.curve(day_weights).false_positives_at_recall(recall)
-        after = ours.curve(day_weights).false_positives_at_recall(recall)
+        before, after = (mean(side, day_weights) for side in zip(*pairs, strict=True))
         return relative_cut(before, after)[None]
 
-    return day_block_intervals(cut, len(ours.days), resamples=resamples, seed=seed, level=level)[0]
+    return day_block_intervals(cut, len(first.days), resamples=resamples, seed=seed, level=level)[0]
+
+
+def _require_same_rows(one: Ranking, other: Ranking) -> None:
+    same_days = np.array_equal(one.days, other.days)
+    if not same_days or not np.array_equal(one.legitimate, other.legitimate):
+        raise InvalidMetricInput("baseline and ours do not rank the same rows: their legitimate rows by day differ")
+    if not np.array_equal(one.caught[-1], other.caught[-1]):
+        raise InvalidMetricInput("baseline and ours do not rank the same rows: their frauds by day differ")
 
 
 def relative_cut(before: FloatArray, after: FloatArray) -> FloatArray:
@@ -151,7 +202,14 @@ def relative_cut(before: FloatArray, after: FloatArray) -> FloatArray:
     return np.where((before == 0) & (after == 0), 0.0, 1.0 - after / np.maximum(before, 1.0))
 
 
-def _interval(point: float, values: FloatArray, *, days: int, level: float) -> Interval:
+def percentile_interval(point: float, values: FloatArray, *, days: int, level: float = 0.95) -> Interval:
+    """Return the interval of a metric from its values on the resamples; undefined ones are NaN.
+
+    Examples
+    --------
+    >>> percentile_interval(2.0, np.array([1.0, 2.0, 3.0, np.nan]), days=5, level=0.5)
+    Interval(point=2.0, low=1.5, high=2.5)
+    """
     defined = values[np.isfinite(values)]
     if days == 1 or len(defined) < _MIN_DEFINED * len(values):
         return Interval(point, None, None)

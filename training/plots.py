@@ -113,7 +113,7 @@ def _draw_precision_recall(
         axes.plot(caught / caught[-1], caught / alerts, color=colour, linewidth=2.2, label=label)
     share = float(is_fraud.mean())
     axes.axhline(share, color=INK, linewidth=1, linestyle=":", label=f"alerting at random: {share:.2%}")
-    _style(axes, "Precision against recall", "share of the fraud caught (recall)", "share of alerts that are fraud")
+    style(axes, "Precision against recall", "share of the fraud caught (recall)", "share of alerts that are fraud")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -148,7 +148,7 @@ def _draw_false_positives(axes: Axes, baseline: Evaluation, ours: Evaluation, cu
                 fontweight="bold",
                 color=colour,
             )
-    _style(axes, "False positives at equal catch", "", "legitimate payments alerted (logarithmic)")
+    style(axes, "False positives at equal catch", "", "legitimate payments alerted (logarithmic)")
     axes.set_xticks(places, [_cut_text(cut) for cut in cuts])
     axes.tick_params(axis="x", length=0, labelsize=10.5)
     axes.set_xlim(-0.5, len(cuts) - 0.5)
@@ -168,7 +168,7 @@ def _draw_reliability(axes: Axes, baseline_scores: FloatArray, our_scores: Float
     ):
         said, happened = _reliability(scores, is_fraud)
         axes.plot(said, happened, color=colour, marker=marker, markersize=6, linewidth=1.6, label=name)
-    _style(axes, "Can a score be read as a probability?", "mean score of the group", "share that is fraud")
+    style(axes, "Can a score be read as a probability?", "mean score of the group", "share that is fraud")
     axes.set(xscale="log", yscale="log", xlim=span, ylim=span)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_share_text))
@@ -191,7 +191,7 @@ def _draw_scores(axes: Axes, scores: FloatArray, is_fraud: BoolArray) -> None:
     for name, rows, colour in (("legitimate", ~is_fraud, OURS), ("fraud", is_fraud, FRAUD)):
         share = np.full(int(rows.sum()), 1.0 / rows.sum())
         axes.hist(drawn[rows], bins=edges.tolist(), weights=share, color=colour, alpha=0.6, label=name)
-    _style(axes, "Where our scores lie", "our score (logarithmic)", "share of each kind")
+    style(axes, "Where our scores lie", "our score (logarithmic)", "share of each kind")
     axes.set(xscale="log", xlim=(_SMALLEST_SCORE, 1.0))
     axes.xaxis.set_major_formatter(FuncFormatter(_share_text))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -231,7 +231,8 @@ def _share_text(value: float, _position: int) -> str:
     return f"{value * 100:g}%"
 
 
-def _style(axes: Axes, title: str, x: str, y: str) -> None:
+def style(axes: Axes, title: str, x: str, y: str) -> None:
+    """Give a panel its title, labels and grid."""
     axes.set_title(title, loc="left", fontsize=12.5, fontweight="bold", color=INK)
     axes.set_xlabel(x, fontsize=10, color=INK)
     axes.set_ylabel(y, fontsize=10, color=INK)

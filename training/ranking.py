@@ -33,8 +33,8 @@ class Curve:
     ----------
     frauds, legitimate, fraud_value
         Totals, shape ``(n,)``; the value in minor units.
-    caught, false_positives, value_caught
-        Totals at or above each threshold, shape ``(thresholds, n)``.
+    caught, false_positives, value_caught, false_value
+        Totals at or above each threshold, shape ``(thresholds, n)``; the values are of frauds and of legitimate rows.
     false_positives_above
         Legitimate rows strictly above each threshold, shape ``(thresholds, n)``.
     """
@@ -45,6 +45,7 @@ class Curve:
     caught: FloatArray
     false_positives: FloatArray
     value_caught: FloatArray
+    false_value: FloatArray
     false_positives_above: FloatArray
 
     def average_precision(self) -> FloatArray:
@@ -65,27 +66,33 @@ class Curve:
 
     def threshold_at_recall(self, recall: float) -> IntArray:
         """Return the first threshold's position that reaches ``recall``; past the end without frauds."""
-        needed = np.maximum(np.ceil(recall * self.frauds - _ROUNDING), 1.0)
+        whole = np.minimum(np.ceil(recall * self.frauds - _ROUNDING), self.frauds)  # weighted totals need not be whole
+        needed = np.where(self.frauds > 0, np.maximum(whole, _ROUNDING), 1.0)
         return np.asarray((self.caught < needed).sum(axis=0), np.int64)
 
     def false_positives_at_recall(self, recall: float) -> FloatArray:
         """Return the legitimate rows alerted where ``recall`` is reached, NaN without frauds, shape ``(n,)``."""
-        return self._at(self.false_positives, self.threshold_at_recall(recall))
+        return self.at(self.false_positives, self.threshold_at_recall(recall))
+
+    def false_value_at_recall(self, recall: float) -> FloatArray:
+        """Return the amount of the legitimate rows alerted where ``recall`` is reached, NaN without frauds."""
+        return self.at(self.false_value, self.threshold_at_recall(recall))
 
     def alert_rate_at_recall(self, recall: float) -> FloatArray:
         """Return the share of rows alerted where ``recall`` is reached, shape ``(n,)``."""
-        alerts = self._at(self.caught + self.false_positives, self.threshold_at_recall(recall))
+        alerts = self.at(self.caught + self.false_positives, self.threshold_at_recall(recall))
         return _share(alerts, self.frauds + self.legitimate)
 
     def value_detection_at_recall(self, recall: float) -> FloatArray:
         """Return the share of the fraud amount alerted where ``recall`` is reached, shape ``(n,)``."""
-        return _share(self._at(self.value_caught, self.threshold_at_recall(recall)), self.fraud_value)
+        return _share(self.at(self.value_caught, self.threshold_at_recall(recall)), self.fraud_value)
 
     def _gains(self) -> FloatArray:
         return np.diff(self.caught, axis=0, prepend=0.0)
 
     @staticmethod
-    def _at(counts: FloatArray, position: IntArray) -> FloatArray:
+    def at(counts: FloatArray, position: IntArray) -> FloatArray:
+        """Return each weighting's count at its threshold, NaN past the end, shape ``(n,)``."""
         inside = position < len(counts)
         columns = np.arange(counts.shape[1])
         return np.where(inside, counts[np.minimum(position, len(counts) - 1), columns], np.nan)
@@ -101,8 +108,8 @@ class Ranking:
         Distinct scores of the frauds, falling, shape ``(thresholds,)``.
     days
         The days that occur, rising, shape ``(days,)``.
-    caught, value_caught, false_positives, false_positives_above
-        Running totals from the top, shape ``(thresholds, days)``; the value in minor units.
+    caught, value_caught, false_positives, false_value, false_positives_above
+        Running totals from the top, shape ``(thresholds, days)``; values in minor units.
     legitimate
         Legitimate rows of each day, shape ``(days,)``.
     """
@@ -112,8 +119,30 @@ class Ranking:
     caught: FloatArray
     value_caught: FloatArray
     false_positives: FloatArray
+    false_value: FloatArray
     false_positives_above: FloatArray
     legitimate: FloatArray
+
+    def running(
+        self,
+        scores: FloatArray,
+        day: IntArray,
+        weights: FloatArray | None = None,
+    ) -> FloatArray:
+        """Return how many of some rows are at or above each threshold, by day, shape ``(thresholds, days)``.
+
+        For a part of the ranked rows: the frauds of one type, the legitimate rows of one country.
+
+        Parameters
+        ----------
+        scores, day
+            Of those rows, shape ``(m,)``; every day is one of the ranking's.
+        weights
+            What each row counts, such as its amount; by default one.
+        """
+        shape = (len(self.thresholds), len(self.days))
+        cells = _cells(np.searchsorted(-self.thresholds, -scores), np.searchsorted(self.days, day), shape)
+        return _running(cells, shape, weights)
 
     def curve(self, day_weights: FloatArray | None = None) -> Curve:
         """Return the curve of each weighting of the days.
@@ -133,6 +162,7 @@ class Ranking:
             caught=caught,
             false_positives=self.false_positives @ weights,
             value_caught=value_caught,
+            false_value=self.false_value @ weights,
             false_positives_above=self.false_positives_above @ weights,
         )
 
@@ -143,6 +173,7 @@ def rank(
     *,
     day: IntArray | None = None,
     amount_minor: IntArray | None = None,
+    weights: FloatArray | None = None,
 ) -> Ranking:
     """Return the ranking of scored rows.
 
@@ -156,11 +187,13 @@ def rank(
         Day of each row, shape ``(n,)``; without it all rows are of one day.
     amount_minor
         Amount of each row, shape ``(n,)``; without it every value is 0.
+    weights
+        How many rows each row stands for, such as inverse propensities, shape ``(n,)``; by default one.
 
     Raises
     ------
     InvalidMetricInput
-        Lengths differ, a score is not finite, or only one class is present.
+        Lengths differ, a score or weight is not finite, a weight is negative, or only one class is present.
 
     Examples
     --------
@@ -169,23 +202,27 @@ def rank(
            [1.]])
     """
     require_scored_rows(scores, is_fraud)
-    same_length(scores, day=day, amount_minor=amount_minor)
+    same_length(scores, day=day, amount_minor=amount_minor, weights=weights)
+    weight = np.ones(len(scores)) if weights is None else weights
+    if not np.isfinite(weight).all() or weight.min() < 0.0 or not weight[is_fraud].sum() > 0.0:
+        raise InvalidMetricInput("weights must be finite and not negative, and some fraud must have one above 0")
     days, day_index = np.unique(np.zeros(len(scores), np.int64) if day is None else day, return_inverse=True)
     thresholds = np.unique(scores[is_fraud])[::-1]
     shape = (len(thresholds), len(days))
     fraud_cell = _cells(np.searchsorted(-thresholds, -scores[is_fraud]), day_index[is_fraud], shape)
     legit_scores, legit_day = scores[~is_fraud], day_index[~is_fraud]
-    value = np.zeros(len(scores)) if amount_minor is None else amount_minor
+    legit_cell = _cells(np.searchsorted(-thresholds, -legit_scores), legit_day, shape)
+    above_cell = _cells(np.searchsorted(-thresholds, -legit_scores, side="right"), legit_day, shape)
+    value = weight * (np.zeros(len(scores)) if amount_minor is None else amount_minor)
     return Ranking(
         thresholds=thresholds,
         days=np.asarray(days, np.int64),
-        caught=_running(fraud_cell, shape),
-        value_caught=_running(fraud_cell, shape, value[is_fraud].astype(np.float64)),
-        false_positives=_running(_cells(np.searchsorted(-thresholds, -legit_scores), legit_day, shape), shape),
-        false_positives_above=_running(
-            _cells(np.searchsorted(-thresholds, -legit_scores, side="right"), legit_day, shape), shape
-        ),
-        legitimate=np.bincount(legit_day, minlength=len(days)).astype(np.float64),
+        caught=_running(fraud_cell, shape, weight[is_fraud]),
+        value_caught=_running(fraud_cell, shape, value[is_fraud]),
+        false_positives=_running(legit_cell, shape, weight[~is_fraud]),
+        false_value=_running(legit_cell, shape, value[~is_fraud]),
+        false_positives_above=_running(above_cell, shape, weight[~is_fraud]),
+        legitimate=np.bincount(legit_day, weight[~is_fraud], minlength=len(days)).astype(np.float64),
     )
 
 

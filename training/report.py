@@ -6,7 +6,7 @@ as compromised are left out: in production it is blocked, and a model that remem
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.challenger import Challenger, TrainingPlan, rows_of
-from training.dataset import TrainingSet
+from training.dataset import TrainingSet, with_features
 from training.errors import InvalidSplit, UnreadableSource
 from training.evaluation import Evaluation, FalsePositiveCut, compare, evaluate
 from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, fit_model
@@ -147,11 +147,11 @@ def _judge(
     progress: Progress | None,
 ) -> _Judged:
     start, validation_from, test_from, end = plan.edges(rows.as_of_ms)
-    columns = rows.columns(BASELINE_FEATURES)
     train, validation = rows.between(start, validation_from), rows.between(validation_from, test_from)
+    simple = with_features(rows, BASELINE_FEATURES)
     baseline = fit_model(
-        replace(rows_of(rows, train), matrix=rows.matrix[train][:, columns]),
-        replace(rows_of(rows, validation), matrix=rows.matrix[validation][:, columns]),
+        rows_of(simple, train),
+        rows_of(simple, validation),
         BASELINE_FEATURES,
         seed=plan.seed,
         recipe=BASELINE_RECIPE,
@@ -160,9 +160,9 @@ def _judge(
     taken = _unblocked(rows, rows.between(test_from, end), lake)
     if not len(taken):
         raise InvalidSplit(f"no held-out row from {day_text(test_from)} to {day_text(end)} (exclusive) is left")
-    is_fraud = rows.is_fraud[taken] if judged_by == "labels" else _truth(rows, taken, lake)
+    is_fraud = rows.is_fraud[taken] if judged_by == "labels" else truth_of_rows(rows, taken, lake)
     ours = challenger.model.scores(rows.matrix[taken])
-    return _Judged(taken, is_fraud, baseline.scores(rows.matrix[taken][:, columns]), ours)
+    return _Judged(taken, is_fraud, baseline.scores(simple.matrix[taken]), ours)
 
 
 def _figures(rows: TrainingSet, judged: _Judged, scores: FloatArray, seed: int) -> Evaluation:
@@ -194,7 +194,14 @@ def _unblocked(rows: TrainingSet, span: slice, lake: Path) -> npt.NDArray[np.int
     return np.arange(span.start, span.stop)[free]
 
 
-def _truth(rows: TrainingSet, taken: npt.NDArray[np.int64], lake: Path) -> BoolArray:
+def truth_of_rows(rows: TrainingSet, taken: npt.NDArray[np.int64], lake: Path) -> BoolArray:
+    """Return whether each of some rows truly is fraud.
+
+    Raises
+    ------
+    UnreadableSource
+        The data set has no truth, or not of all of them.
+    """
     truth = read_truth(lake)
     if truth is None:
         raise UnreadableSource(f"{lake / 'truth.parquet'} is missing: only simulated data has it; judge by labels")

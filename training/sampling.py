@@ -16,7 +16,7 @@ from stores.columns import hash_strings
 from training.errors import InvalidSplit
 
 BoolArray = npt.NDArray[np.bool_]
-Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
 
 _HASHES: Final = 2.0**64
 
@@ -66,11 +66,11 @@ class Sampling:
         drawn = hash_strings(keyed).astype(np.float64) / _HASHES
         return np.asarray(is_fraud | (drawn < self.keep_legitimate), np.bool_)
 
-    def weights(self, is_fraud: BoolArray) -> Float32Array | None:
+    def weights(self, is_fraud: BoolArray) -> FloatArray | None:
         """Return how many rows each kept row stands for, shape ``(n,)``; null when nothing was left out."""
         if self.keeps_all:
             return None
-        return np.where(is_fraud, 1.0, 1.0 / self.keep_legitimate).astype(np.float32)
+        return np.where(is_fraud, 1.0, 1.0 / self.keep_legitimate)
 
 
 EVERY_ROW: Final = Sampling()

@@ -18,6 +18,7 @@ from infra import trees
 from infra.endpoint import STARTUP_S
 from tests.support.bundles import write_test_bundle
 from tests.support.emulators import free_port
+from tests.support.images import NOBODY, close_to_writing, count_kernels, files, other_user, two_folders
 from tests.support.payments import payment
 
 pytestmark = pytest.mark.skipif(
@@ -32,6 +33,13 @@ ROOM = {"inference": 320e6, "lambda": 480e6, "job": 1_700e6}
 def inference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trees") / "inference"
     assert trees.build("inference", folder).total < ROOM["inference"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def function(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trees") / "lambda"
+    assert trees.build("lambda", folder).total < ROOM["lambda"]
     return folder
 
 
@@ -105,16 +113,36 @@ def test_scorers_tree_holds_neither_feast_nor_pandas_nor_boto(inference: Path) -
         assert b"ModuleNotFoundError" in done.stderr, package
 
 
-@pytest.mark.parametrize(
-    ("image", "modules"),
-    [
-        ("lambda", ("streaming.handler", "infra.approval")),
-        ("job", ("training.__main__", "streaming.__main__", "feast.cli.cli", "stores.offline_store")),
-    ],
-)
-def test_entry_points_import_in_their_tree(image: str, modules: tuple[str, ...], tmp_path: Path) -> None:
-    tree = tmp_path / image
-    assert trees.build(image, tree).total < ROOM[image]
+@pytest.mark.skipif(not other_user(), reason="only root with setpriv can become another user")
+@pytest.mark.parametrize("image", ["inference", "lambda"])
+def test_another_user_compiles_nothing_in_a_tree_that_nobody_can_write_to(
+    image: str, request: pytest.FixtureRequest
+) -> None:
+    tree = request.getfixturevalue({"inference": "inference", "lambda": "function"}[image])
+    warm = ROOT / "infra" / "images" / image / "warm.py"
+    place = {**trees.environment(tree), "NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
+    with two_folders() as (cache, theirs):
+        place["NUMBA_CACHE_DIR"] = str(cache)
+        assert count_kernels(trees.python(tree), place, [warm])["compiled"]
+        close_to_writing(cache)
+        before = files(cache)
+        found = count_kernels(trees.python(tree), {**place, "TMPDIR": str(theirs)}, [warm], prefix=other_user())
+        assert (found["user"], found["compiled"]) == (NOBODY, [])
+        assert found["cached"] >= 4
+        assert files(cache) == before
+
+
+def test_functions_entry_points_import_in_their_tree(function: Path) -> None:
+    import_all(function, ("streaming.handler", "infra.approval"))
+
+
+def test_jobs_entry_points_import_in_their_tree(tmp_path: Path) -> None:
+    tree = tmp_path / "job"
+    assert trees.build("job", tree).total < ROOM["job"]
+    import_all(tree, ("training.__main__", "streaming.__main__", "feast.cli.cli", "stores.offline_store"))
+
+
+def import_all(tree: Path, modules: tuple[str, ...]) -> None:
     for module in modules:
         done = subprocess.run(
             [str(trees.python(tree)), "-c", f"import {module}"],

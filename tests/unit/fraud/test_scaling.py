@@ -7,8 +7,10 @@ import pytest
 from fraud.scaling import (
     BURST,
     CONCURRENCY,
+    INSTANCE_RATE,
     INVOCATIONS,
     LAST_DAY,
+    PAYDAY_MINIMUM,
     PLAN,
     InvalidScalingPlan,
     Limits,
@@ -20,6 +22,7 @@ from fraud.scaling import (
     scheduled_actions,
     spread,
 )
+from simulation.traffic import make_trace
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -46,14 +49,14 @@ def fires(action: Raise, moment: datetime) -> bool:
     ("moment", "expected"),
     [
         ((2026, 3, 25, 3, 59), 4),
-        ((2026, 3, 25, 4, 0), 8),
-        ((2026, 3, 25, 22, 59), 8),
+        ((2026, 3, 25, 4, 0), 15),
+        ((2026, 3, 25, 22, 59), 15),
         ((2026, 3, 25, 23, 0), 4),
-        ((2026, 2, 28, 12, 0), 8),
+        ((2026, 2, 28, 12, 0), 15),
         ((2026, 3, 30, 12, 0), 4),
-        ((2026, 3, 31, 12, 0), 8),
-        ((2026, 4, 1, 12, 0), 8),
-        ((2026, 11, 27, 3, 0), 12),
+        ((2026, 3, 31, 12, 0), 15),
+        ((2026, 4, 1, 12, 0), 15),
+        ((2026, 11, 27, 3, 0), 15),
         ((2026, 12, 1, 0, 0), 4),
     ],
 )
@@ -79,7 +82,7 @@ def test_scheduled_actions_keep_the_minimum_that_the_plan_promises(start: dateti
             broken.append(moment)
         moment += timedelta(minutes=1)
     # Within a promotion the base minimum may stand for the one minute after a monthly peak's boundary.
-    assert all(item.minute == 0 and PLAN.minimum_at(milliseconds(item)) == 12 for item in broken)
+    assert all(item.minute == 0 and PLAN.minimum_at(milliseconds(item)) == 15 for item in broken)
     assert len(broken) <= 8
 
 
@@ -88,7 +91,7 @@ def test_dst_day_keeps_local_hours() -> None:
     winter = datetime(2026, 10, 31, 4, 0, tzinfo=BERLIN)
     assert summer.astimezone(UTC).hour == 2
     assert winter.astimezone(UTC).hour == 3
-    assert PLAN.minimum_at(milliseconds(summer)) == PLAN.minimum_at(milliseconds(winter)) == 8
+    assert PLAN.minimum_at(milliseconds(summer)) == PLAN.minimum_at(milliseconds(winter)) == 15
 
 
 def test_steps_with_a_gap_are_refused() -> None:
@@ -121,6 +124,11 @@ def test_normal_peak_survives_the_loss_of_a_zone() -> None:
         fleet = spread(needed, 3)
         assert fleet - -(-fleet // 3) >= needed
         assert (fleet - 1) - -(-(fleet - 1) // 3) < needed
+
+
+def test_payday_minimum_carries_the_surge_without_a_zone() -> None:
+    left = PAYDAY_MINIMUM - -(-PAYDAY_MINIMUM // PLAN.limits.zones)
+    assert left * INSTANCE_RATE >= make_trace("payday").rates.max()
 
 
 def test_guard_never_shrinks_the_fleet_and_the_primary_may() -> None:

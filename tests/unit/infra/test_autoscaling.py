@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from fraud.scaling import BURST, PLAN, Promotion, scheduled_actions
+from fraud.scaling import BURST, PAYDAY_MINIMUM, PLAN, Promotion, scheduled_actions
 from infra.autoscaling import DIMENSION, Scaling
 
 ENDPOINT = "tollgate-dev-scorer"
@@ -63,7 +63,7 @@ def test_registering_during_a_peak_keeps_the_peaks_minimum(client: Any, scaling:
     payday = int(datetime(2026, 10, 26, 12, tzinfo=UTC).timestamp() * 1000)
     scaling.register(PLAN, now_ms=payday)
     (target,) = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
-    assert target["MinCapacity"] == 8
+    assert target["MinCapacity"] == PAYDAY_MINIMUM
 
 
 def test_every_policy_carries_the_plans_figures(client: Any, scaling: Scaling) -> None:

@@ -7,7 +7,7 @@ from infra.decisions import PREFIX
 from infra.stacks import STACKS
 from monitoring.shipping import SCHEMA
 
-SERVING = rendering.as_data(next(stack for stack in STACKS if stack.name == "serving"))["Resources"]
+DATA, SERVING = (rendering.as_data(stack)["Resources"] for stack in STACKS if stack.name in ("data", "serving"))
 
 
 def spelt(kind: pa.DataType) -> str:
@@ -35,7 +35,7 @@ def test_stream_writes_where_the_table_looks_and_by_its_schema() -> None:
     assert [key["Name"] for key in table["PartitionKeys"]] == ["dt", "hour"]
     schema = stream["DataFormatConversionConfiguration"]["SchemaConfiguration"]
     assert schema["TableName"] == {"Ref": "DecisionsTable"}
-    assert schema["DatabaseName"] == SERVING["DecisionsDatabase"]["Properties"]["DatabaseInput"]["Name"]
+    assert schema["DatabaseName"] == DATA["Catalogue"]["Properties"]["DatabaseInput"]["Name"]
 
 
 def test_scorer_may_put_records_to_that_stream_and_read_its_password_and_no_more_of_either() -> None:

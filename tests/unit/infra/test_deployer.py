@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 from moto import mock_aws
 
@@ -198,6 +199,88 @@ def test_interrupted_rollout_is_finished_by_the_same_command(
     done = ours.deploy(arn)
     assert ours.settle(done.config).config == done.config
     assert len(sagemaker.list_endpoint_configs()["EndpointConfigs"]) == 2
+
+
+class Interrupted:
+    """A client whose ``number``-th call ends with ``error``, before it reaches AWS or just after it."""
+
+    def __init__(self, client: Any, number: int, error: BaseException, *, after: bool) -> None:
+        self._client, self._left, self._error, self._after = client, number, error, after
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def counted(**request: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise self._error
+            answer = call(**request)
+            if self._left == 0:
+                raise self._error
+            return answer
+
+        return counted
+
+    @property
+    def reached(self) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
+def test_deploy_killed_at_any_call_is_finished_by_the_same_command_and_can_be_taken_back(
+    sagemaker: Any, cloudwatch: Any, hosting: Hosting, *, after: bool
+) -> None:
+    ours = deployer(sagemaker, cloudwatch, hosting)
+    served = ours.deploy(approve(sagemaker)).config
+    ours.settle(served)
+    killed = 0
+    for number in range(1, 40):
+        arn = approve_twice_healthy(sagemaker)
+        broken = Interrupted(sagemaker, number, KeyboardInterrupt(), after=after)
+        try:
+            deployer(broken, cloudwatch, hosting).deploy(arn)
+        except KeyboardInterrupt:
+            killed += 1
+        hosting.settle()
+        assert ours.served().status == "InService"
+        done = ours.deploy(arn)
+        assert ours.settle(done.config).config == done.config
+        back = ours.rollback()
+        assert back.config == served
+        ours.settle(back.config)
+        if not broken.reached:
+            break
+    else:
+        pytest.fail("a deployment makes more calls than this")
+    assert killed >= 8
+
+
+def approve_twice_healthy(sagemaker: Any) -> str:
+    """Register a package; the third one never becomes healthy here, so it is passed over."""
+    arn = approve(sagemaker)
+    return approve(sagemaker) if arn.endswith("/3") else arn
+
+
+@pytest.mark.parametrize("code", ["ResourceLimitExceeded", "AccessDeniedException", "ValidationException"])
+@pytest.mark.parametrize("call", ["create_model", "create_endpoint_config", "update_endpoint"])
+def test_missing_quota_or_role_says_so_and_leaves_what_is_served(
+    sagemaker: Any, cloudwatch: Any, hosting: Hosting, call: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = deployer(sagemaker, cloudwatch, hosting)
+    first = ours.deploy(approve(sagemaker))
+    ours.settle(first.config)
+    arn = approve(sagemaker)
+    refusal = ClientError({"Error": {"Code": code, "Message": "ask for more of ml.c7i.large"}}, call)
+    with monkeypatch.context() as refused:
+        refused.setattr(sagemaker, call, lambda **_: (_ for _ in ()).throw(refusal))
+        with pytest.raises(MissingPrerequisite, match=rf"{code}: ask for more of ml\.c7i\.large"):
+            ours.deploy(arn)
+    assert (ours.served().status, ours.served().config) == ("InService", first.config)
+    with pytest.raises(MissingPrerequisite, match="has served nothing before"):
+        ours.rollback()
+    done = ours.deploy(arn)
+    assert ours.settle(done.config).config == done.config
+    assert ours.rollback().config == first.config
 
 
 def test_raised_guard_calls_the_rollout_back(sagemaker: Any, cloudwatch: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,7 @@ def test_broken_stream_is_found(change: Callable[[Template], None], rule: str) -
         ("TableCardVelocity", "SSESpecification.SSEEnabled", False, "encryption"),
         ("OnlineStore", "TransitEncryptionMode", "preferred", "encryption"),
         ("OnlineStore", "SnapshotRetentionLimit", 0, "data-kept"),
+        ("Questions", "WorkGroupConfiguration.EnforceWorkGroupConfiguration", False, "encryption"),
     ],
 )
 def test_broken_data_is_found(title: str, path: str, value: Any, rule: str) -> None:

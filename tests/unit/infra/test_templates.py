@@ -13,7 +13,7 @@ from botocore.validate import ParamValidator
 
 from fraud.settings import PREFIX, Settings, read_settings
 from infra import data, learning, rendering, rollouts, stream
-from infra.alarms import ALARMS, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS, rollout_guards
+from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS, rollout_guards
 from infra.data import VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
@@ -67,6 +67,20 @@ def test_dead_letters_may_be_written_where_the_code_writes_them() -> None:
 
     for prefix in (CHANGES, LETTERS, LANDING):
         assert prefix.startswith(stream.WRITES)
+
+
+def test_athenas_table_is_the_log_as_it_is_written() -> None:
+    from streaming.offline import TRANSACTION_LOG
+
+    kinds = {"string": "string", "int64": "bigint", "int32": "int", "double": "double", "bool": "boolean"}
+    kinds["timestamp[us, tz=UTC]"] = "timestamp"
+    (table,) = resources("data", "AWS::Glue::Table").values()
+    columns = table["TableInput"]["StorageDescriptor"]["Columns"]
+    assert [(item["Name"], item["Type"]) for item in columns] == [
+        (item.name, kinds[str(item.type)]) for item in TRANSACTION_LOG
+    ]
+    assert table["TableInput"]["Parameters"]["projection.dt.format"] == "yyyy-MM-dd"
+    assert [item["Name"] for item in table["TableInput"]["PartitionKeys"]] == ["dt"]
 
 
 def test_mapping_stops_at_the_first_failure_and_keeps_whole_records() -> None:
@@ -143,9 +157,9 @@ def test_rollouts_are_guarded_by_alarms_that_exist() -> None:
 def test_dashboard_shows_metrics_of_this_environment() -> None:
     (dashboard,) = resources("serving", "AWS::CloudWatch::Dashboard").values()
     widgets = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]
-    assert len(widgets) == 7
+    assert len(widgets) == 9
     spaces = {line[0] for widget in widgets for line in widget["properties"]["metrics"]}
-    assert f"{NAMESPACE}-${{Environment}}" in spaces
+    assert {NAMESPACE, LOGGED} <= spaces
 
 
 @pytest.mark.parametrize("image", sorted(ROOMS))

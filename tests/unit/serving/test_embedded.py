@@ -1,19 +1,19 @@
 import json
 
-from serving.embedded import NAMESPACE, EmbeddedMetrics
+from serving.embedded import ENOUGH, NAMESPACE, SERVICE, EmbeddedMetrics
 from serving.metrics import Metrics
 
 
-def test_a_line_is_valid_emf_with_the_model_version_as_its_dimension() -> None:
+def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None:
     metrics = Metrics()
     metrics.decisions.add(("m1", "p1", "decline", "true"), 3)
     metrics.decisions.add(("m1", "p1", "approve", "false"), 7)
     metrics.requests.add(("/invocations", "500"), 2)
     line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1_770_000_000_000))
     (directive,) = line["_aws"]["CloudWatchMetrics"]
-    assert (directive["Namespace"], directive["Dimensions"]) == (NAMESPACE, [["ModelVersion"]])
+    assert (directive["Namespace"], directive["Dimensions"]) == (NAMESPACE, [["Service"], ["ModelVersion"]])
     assert line["_aws"]["Timestamp"] == 1_770_000_000_000
-    assert line["ModelVersion"] == "m1"
+    assert (line["Service"], line["ModelVersion"]) == (SERVICE, "m1")
     assert all(isinstance(line[metric["Name"]], float) for metric in directive["Metrics"])
     assert len(directive["Metrics"]) <= 100  # CloudWatch's own limit
     wanted = ("Decisions", "Approve", "Review", "Decline", "Degraded", "Errors")
@@ -43,6 +43,35 @@ def test_the_next_line_tells_only_what_happened_since() -> None:
     assert (first["Decisions"], second["Decisions"]) == (5, 2)
     assert first["TotalLatencyP99"] == 500.0
     assert "TotalLatencyP99" not in second
+
+
+def decide(metrics: Metrics, outcome: str, score: float, count: int) -> None:
+    metrics.decisions.add(("m1", "p1", outcome, "false"), count)
+    for _ in range(count):
+        metrics.scores.add(score, ("m1",))
+
+
+def test_share_of_declines_and_mean_score_are_those_since_the_last_line() -> None:
+    metrics = Metrics()
+    embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)
+    decide(metrics, "approve", 0.25, 100)
+    first = json.loads(embedded.line(1))
+    decide(metrics, "approve", 0.25, 75)
+    decide(metrics, "decline", 0.75, 25)
+    second = json.loads(embedded.line(2))
+    assert (first["DeclineShare"], second["DeclineShare"]) == (0.0, 25.0)
+    assert (first["ScoreMean"], second["ScoreMean"]) == (0.25, 0.375)
+    units = {item["Name"]: item["Unit"] for item in second["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert (units["DeclineShare"], units["ScoreMean"]) == ("Percent", "None")
+
+
+def test_too_few_decisions_have_no_share_and_are_in_the_next_mean() -> None:
+    metrics = Metrics()
+    embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)
+    decide(metrics, "decline", 1.0, ENOUGH - 1)
+    assert "DeclineShare" not in json.loads(embedded.line(1))
+    decide(metrics, "approve", 0.0, ENOUGH + 1)
+    assert json.loads(embedded.line(2))["ScoreMean"] == (ENOUGH - 1) / (2 * ENOUGH)
 
 
 def test_percentiles_are_the_bounds_that_hold_them() -> None:

@@ -7,12 +7,22 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from fraud.scaling import PLAN, Limits, ScalingPlan
+from fraud.scaling import INSTANCE_RATE, PAYDAY_MINIMUM, PLAN, Limits, ScalingPlan
 from simulation.capacity import Run, baselines, simulate, target_rate
-from simulation.capacity_study import Variations, busiest_hours, study, with_payday_minimum
+from simulation.capacity_study import (
+    LOST_AT_PEAK,
+    LOST_IN_RISE,
+    Variations,
+    busiest_hours,
+    expected_requests,
+    steepest,
+    steepest_rise,
+    study,
+    with_payday_minimum,
+)
 from simulation.endpoint import Platform
 from simulation.service import QUANTILES, ServiceTimes, from_percentiles
-from simulation.traffic import Trace
+from simulation.traffic import Trace, make_trace
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
 SERVICE = ServiceTimes(from_percentiles({0.5: 0.008, 0.95: 0.016}), np.zeros(QUANTILES), "stated")
@@ -122,17 +132,43 @@ def test_saturated_fleet_of_one_follows_the_queue() -> None:
 def test_study_varies_what_it_says() -> None:
     trace = step_trace(60.0, 150.0, minutes=20)
     plan = with_payday_minimum(small_plan(), 10)
-    variations = Variations(minimums=(12,), start_delays=(60.0,), zone_loss=True)
+    variations = Variations(minimums=(12,), saturations=(50.0, 400.0), start_delays=(60.0, 240.0))
     seen: set[str] = set()
     found = study(
         trace, SERVICE, platform=PLATFORM, plan=plan, variations=variations, progress=lambda name, _: seen.add(name)
     )
-    names = [other.name for other in found.circumstances]
-    assert names == ["start delay 60 s", "payday minimum 12", "a zone lost at the busiest moment"]
-    assert seen == {"trace", *names}
-    assert variations.count == len(names)
+    assert [other.name for other in found.circumstances] == ["payday minimum 12", LOST_AT_PEAK, LOST_IN_RISE]
+    cells = {(cell.rate, cell.start_delay_s): cell.run for cell in found.sensitivity}
+    assert list(cells) == [(50.0, 60.0), (50.0, 240.0), (400.0, 60.0), (400.0, 240.0)]
+    assert cells[50.0, 60.0].worst.p95 > 10 * cells[400.0, 60.0].worst.p95
+    assert cells[50.0, 240.0].platform.start_delay_s == 240.0
+    assert len(seen) == 1 + sum(variations.runs)
     assert {peak.min_instances for peak in plan.monthly} == {10}
     assert found.saved == pytest.approx(1 - found.run.instance_hours / found.baselines.peak_hours)
+
+
+def test_steepest_rise_is_found_before_a_later_and_higher_peak() -> None:
+    rates = np.array([5.0, 50.0, 60.0, 5.0])
+    trace = Trace(NOON + 60.0 * np.array([0, 30, 60, 90, 120]), rates)
+    assert steepest(trace) == NOON + 1800
+    part = steepest_rise(trace)
+    assert (part.start, part.end) == (NOON + 900, NOON + 3600)
+    assert expected_requests(trace, Variations((), (9.0,), (1.0, 2.0), zone_loss=False)) == pytest.approx(
+        1800 * 120 + 2 * (900 * 5 + 1800 * 50)
+    )
+
+
+@pytest.mark.parametrize("rate", [850.0, INSTANCE_RATE])
+def test_payday_holds_in_the_rise_at_rates_that_an_instance_is_sure_to_manage(rate: float) -> None:
+    """The product's plan on its own payday, from ten minutes before the surge until the first new instance opens."""
+    trace = make_trace("payday")
+    rise = trace.between(steepest(trace) - 600, steepest(trace) + 300)
+    times = SERVICE.saturating_at(rate, workers=1)
+    found = simulate(rise, times, plan=PLAN, platform=Platform(start_delay_s=900.0))
+    assert found.minutes_over == 0
+    assert found.minutes[0].open == PAYDAY_MINIMUM
+    small = simulate(rise, times, plan=with_payday_minimum(PLAN, 8), platform=Platform(start_delay_s=900.0))
+    assert small.minutes_over > 0
 
 
 def test_busiest_hours_surround_the_peak() -> None:

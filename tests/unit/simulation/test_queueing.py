@@ -80,6 +80,20 @@ def test_pause_stops_an_instance_for_what_its_requests_left_over() -> None:
     assert latency == pytest.approx([0.01, 0.01, 0.16, 0.01, 0.16])  # 2 requests pause 0.2 s from 1.0, 2 from 2.0
 
 
+def test_worker_that_was_idle_takes_longer_for_its_first_request_only() -> None:
+    fleet = Fleet(1, wake_s=0.5)
+    latency = fleet.serve([0], np.array([[0.0, 1.0, 4.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
+    assert latency == pytest.approx([1.5, 1.5, 1.5])  # the second waits half a second for the first and wakes nobody
+
+
+def test_share_that_finds_the_worker_idle_follows_welch() -> None:
+    rate, service, wake = 0.5, 1.0, 0.6
+    arrivals = np.cumsum(np.random.default_rng(10).exponential(1.0 / rate, COUNT))
+    latency = Fleet(1, wake_s=wake).serve([0], np.stack([arrivals, np.full(COUNT, service), np.zeros(COUNT)]))
+    idle = (1 - rate * service) / (1 - rate * service + rate * (service + wake))
+    assert (np.abs(latency - service - wake) < 1e-6).mean() == pytest.approx(idle, rel=0.01)
+
+
 def test_time_beyond_the_worker_delays_nobody_else_but_is_outstanding() -> None:
     fleet = Fleet(1)
     latency = fleet.serve([0], np.array([[0.0, 0.5], [1.0, 1.0], [10.0, 0.0]]))

@@ -40,6 +40,15 @@ def test_file_of_percentiles_and_samples_is_read_in_milliseconds(tmp_path: Path)
     assert np.median(times.worker) == pytest.approx(0.001, rel=0.001)
     assert set(times.beyond.tolist()) == {0.0005}
     assert times.source == "lab"
+    assert times.wake == 0.0
+
+
+def test_waking_is_read_scaled_and_no_part_of_saturation(tmp_path: Path) -> None:
+    path = tmp_path / "service.json"
+    path.write_text(json.dumps({"service_ms": [1.0] * 100, "wake_ms": 0.25}))
+    times = read_service(path)
+    assert (times.wake, times.mean) == pytest.approx((0.00025, 0.001))
+    assert times.saturating_at(500.0, workers=1).wake == pytest.approx(0.0005)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +60,7 @@ def test_file_of_percentiles_and_samples_is_read_in_milliseconds(tmp_path: Path)
         ('{"service_ms": {"p50": 2, "p95": 1}}', "ascending"),
         ('{"service_ms": {"p50": 2}}', "two or more"),
         ('{"service_ms": {"half": 2, "p95": 3}}', "half"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "wake_ms": -1}', "waking"),
     ],
 )
 def test_bad_file_is_refused_with_what_is_wrong(tmp_path: Path, content: str, said: str) -> None:

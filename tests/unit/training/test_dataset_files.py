@@ -23,7 +23,7 @@ from training.dataset_files import Dataset, Shown, build_dataset, data_digest
 from training.dataset_request import DatasetRequest
 from training.errors import InvalidSplit, LeakingTrainingSet, UnreadableSource, UnwritableOutput
 from training.frames import read_training_set, write_training_set
-from training.maturity import maturity_of
+from training.label_ages import maturity_of
 from training.offline_vectors import FloatArray, history_vectors
 from training.sampling import Sampling
 from training.transaction_log import day_text
@@ -115,13 +115,13 @@ def test_the_data_digest_sees_labels_profiles_and_the_days_that_windows_reach(tm
 def test_a_sampled_set_keeps_every_fraud_and_says_what_each_row_stands_for(sets: dict[str, Dataset]) -> None:
     whole, part = sets["whole"], sets["part"]
     assert part.rows.is_fraud.sum() == whole.rows.is_fraud.sum()
-    assert part.rows.weight is not None
-    assert set(part.rows.weight[~part.rows.is_fraud].tolist()) == {2.0}
+    assert part.rows.weights is not None
+    assert set(part.rows.weights[~part.rows.is_fraud].tolist()) == {2.0}
     assert part.manifest["rows"] + part.manifest["sampling"]["legitimate_rows_left_out"] == whole.manifest["rows"]
     place = pc.index_in(part.rows.transaction_id, whole.rows.transaction_id).to_numpy()
     assert (np.diff(place) > 0).all()
     assert part.rows.card.tolist() == whole.rows.card[place].tolist()
-    expected = part.manifest["frauds"] / float(part.rows.weight.sum())
+    expected = part.manifest["frauds"] / float(part.rows.weights.sum())
     assert part.manifest["class_balance"]["weighted_fraud_share"] == pytest.approx(expected)
 
 

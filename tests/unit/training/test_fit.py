@@ -134,7 +134,7 @@ def test_thresholds_need_a_legitimate_row_and_scores_below_one() -> None:
 
 def test_a_weight_stands_for_as_many_rows() -> None:
     once, test = rows(1), rows(2)
-    weight = np.where(once.is_fraud, 1.0, 3.0).astype(np.float32)
+    weight = np.where(once.is_fraud, 1.0, 3.0)
     places = np.repeat(np.arange(len(weight)), weight.astype(np.int64))
     recipe = Recipe(trees=10, depth=3, subsample=1.0, colsample=1.0, early_stopping=0)
     weighted = fit_model(Rows(once.matrix, once.is_fraud, weight), test, NAMES, seed=1, recipe=recipe)
@@ -148,7 +148,7 @@ def test_thresholds_and_calibration_count_each_row_as_often_as_it_stands_for() -
     rng = np.random.default_rng(3)
     scores = rng.random(400)
     is_fraud = rng.random(400) < scores
-    weight = np.where(is_fraud, 1.0, 5.0).astype(np.float32)
+    weight = np.where(is_fraud, 1.0, 5.0)
     places = np.repeat(np.arange(400), weight.astype(np.int64))
     budgets = {"version": "p", "review_share": 0.1, "insult_share": 0.02}
     weighted = choose_policy(scores, is_fraud, weight=weight, **budgets)  # type: ignore[arg-type]
@@ -157,6 +157,6 @@ def test_thresholds_and_calibration_count_each_row_as_often_as_it_stands_for() -
     reached = [float((scores >= policy.review_at) @ weight) for policy in (weighted, repeated)]
     assert reached[0] == reached[1]
     margins = np.log(scores / (1.0 - scores))
-    one, other = fit_calibration(margins, is_fraud, weight), fit_calibration(margins[places], is_fraud[places])
+    one, other = fit_calibration(margins, is_fraud, weights=weight), fit_calibration(margins[places], is_fraud[places])
     assert one.slope == pytest.approx(other.slope, rel=1e-4)
     assert one.intercept == pytest.approx(other.intercept, rel=1e-4)

@@ -1,0 +1,124 @@
+"""What the capacity model is given of the scorer: single requests, saturation and pauses, by the kernel's account."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from bench.accounting import Used, used
+from bench.poll_load import closed_loop, one_by_one
+from serving.decisions import PAUSE_S
+from simulation.randomness import FloatArray
+from simulation.service import from_samples
+
+CONNECTIONS: Final = 32
+"""The same in every phase: a request on a connection that was idle for long costs more."""
+
+GAP_S: Final = 0.001
+SINGLE_REQUESTS: Final = 300
+BUSY_REQUESTS: Final = 8_000
+
+
+@dataclass(frozen=True)
+class Running:
+    """A scorer with its store: port, process ids, requests to send."""
+
+    port: int
+    scorer: int
+    store: int
+    requests: Sequence[bytes]
+
+    def used(self) -> tuple[Used, Used]:
+        """Return what scorer and store have used so far."""
+        return used(self.scorer), used(self.store)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the model is given, in seconds.
+
+    Parameters
+    ----------
+    worker, beyond
+        Of single requests: processor time of scorer and store, and the rest of the latency.
+    busy, beside
+        Processor time per request under saturation: of the path of a request, and of the decision log's threads.
+    closed_rps
+        Requests per second of the closed loop; below ``1 / (busy + beside)`` by what other work took away.
+    """
+
+    worker: FloatArray
+    beyond: FloatArray
+    busy: float
+    beside: float
+    closed_rps: float
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Seconds per request of a saturated scorer: of the processor on its path and beside it, and by the clock."""
+
+    path: float
+    beside: float
+    clock: float
+
+
+def busy(running: Running) -> Busy:
+    """Keep the scorer busy for a while and return what a request took."""
+    before, began = running.used(), time.perf_counter()
+    load = closed_loop(running.port, running.requests, connections=CONNECTIONS, count=BUSY_REQUESTS)
+    assert load.statuses[200] == BUSY_REQUESTS, load.statuses
+    seconds = time.perf_counter() - began
+    time.sleep(2 * PAUSE_S)  # until the last decisions are written
+    scorer, store = (now - then for now, then in zip(running.used(), before, strict=True))
+    each = np.array([scorer.first + store.all, scorer.others, seconds]) / BUSY_REQUESTS
+    return Busy(*each.tolist())
+
+
+def saturation(measured: Sequence[Busy]) -> float:
+    """Return the requests per second that one processor does when it does nothing else."""
+    return 1.0 / float(np.median([each.path + each.beside for each in measured]))
+
+
+def single(running: Running, *, number: int) -> tuple[FloatArray, FloatArray]:
+    """Return processor time and latency (s) of single requests, with pauses between."""
+    accounts: list[tuple[Used, Used]] = []
+    gaps = np.random.default_rng(number)
+
+    def between() -> None:
+        time.sleep(gaps.exponential(GAP_S))  # what is done after an answer belongs to its request
+        accounts.append(running.used())
+
+    first = number * SINGLE_REQUESTS % len(running.requests)
+    some = [*running.requests, *running.requests][first : first + SINGLE_REQUESTS]
+    load = one_by_one(running.port, some, between=between, connections=CONNECTIONS)
+    spent = [(then[0].first + then[1].all) for then in accounts]
+    return np.diff(spent), np.array(load.latencies)
+
+
+def calibration(singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[Busy]) -> Calibration:
+    """Return what was measured, over all turns."""
+    worker, latency = (np.concatenate(part) for part in zip(*singles, strict=True))
+    path, beside, clock = (
+        float(np.median([getattr(one, name) for one in measured])) for name in ("path", "beside", "clock")
+    )
+    return Calibration(worker, np.maximum(latency - worker, 0.0), path, beside, 1.0 / clock)
+
+
+def service_json(found: Calibration, trees: int, depth: int) -> dict[str, Any]:
+    """Return service times as JSON: the single requests' spread, as fast as a busy scorer is, and what waking costs."""
+    mean = float(found.worker.mean())
+    return {
+        "source": f"measured: the scorer with {trees} trees of depth {depth} and its store on one shared core",
+        "service_ms": _milliseconds(found.worker * (found.busy / mean)),
+        "beyond_ms": _milliseconds(found.beyond),
+        "wake_ms": round(max(0.0, mean - found.busy) * 1e3, 5),
+        "pause_every_ms": PAUSE_S * 1e3,
+        "pause_ms_per_request": round(found.beside * 1e3, 5),
+    }
+
+
+def _milliseconds(samples: FloatArray) -> list[float]:
+    return [round(float(value) * 1e3, 5) for value in from_samples(samples.tolist())[::16]]
