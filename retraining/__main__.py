@@ -1,4 +1,4 @@
-"""The weekly loop's command line: week, rollback, history, status, rollout; pipeline and step for SageMaker.
+"""The weekly loop's command line: week, backtest, rollback, history, status, rollout; pipeline and step for SageMaker.
 
 ``week`` ends with 0 when the challenger was promoted, 3 when it was refused, 1 when something failed.
 """
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud.errors import CorruptBundle, TollgateError
-from retraining import jobs
+from retraining import backtest_command, jobs
 from retraining.addresses import open_registry
 from retraining.gate import LIMITS
 from retraining.registry import ModelRegistry, Registry
@@ -36,6 +36,7 @@ REFUSED: Final = 3
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(jobs.app, name="step")
 app.add_typer(rollouts.app, name="rollout")
+backtest_command.register(app)
 
 Models = Annotated[str, typer.Option(help="Registry: a folder, or sagemaker:GROUP together with --bucket.")]
 Bucket = Annotated[str, typer.Option(help="Bucket of a registry on AWS.")]
@@ -59,6 +60,12 @@ def week(
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
     policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
+    parity: Annotated[
+        Path | None,
+        typer.Option(help="Certificate of `monitoring parity --json`: without a mismatch, or no promotion."),
+    ] = None,
+    audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Prove that no feature sees the future.")] = True,
+    seeds: Annotated[int, typer.Option(min=0, help="Other seeds that have to agree; 0 does not ask.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
     json_file: JsonFile = None,
@@ -69,7 +76,7 @@ def week(
         seed=seed, rules=PolicyRules() if policy is None else read_rules(policy),
     )  # fmt: skip
     registry = open_registry(models, bucket=bucket, image=image, approval=approval)
-    report = _run(lake, registry, repo, plan, as_of_or_end(as_of, lake))
+    report = _run(lake, registry, repo, plan, as_of_or_end(as_of, lake), parity=parity, audit=audit, seeds=seeds)
     code = PROMOTED if report.promoted else REFUSED
     write_figures(week_figures(report) | {"exit_code": code}, json_file)
     if not wants_only_json(json_file):
@@ -162,14 +169,25 @@ def status(models: Models, bucket: Bucket = "", json_file: JsonFile = None) -> N
         raise typer.Exit(1)
 
 
-def _run(lake: Path, registry: ModelRegistry, repo: Path, plan: WeekPlan, as_of_ms: int) -> WeekReport:
+def _run(
+    lake: Path,
+    registry: ModelRegistry,
+    repo: Path,
+    plan: WeekPlan,
+    as_of_ms: int,
+    *,
+    parity: Path | None,
+    audit: bool,
+    seeds: int,
+) -> WeekReport:
+    from retraining.inspection import inspector
     from training.feast_store import compiled_plan, open_lake_store
 
     make_profiles(lake)
     with progress_bar("feast: definitions of this lake"):
         store = open_lake_store(repo, lake)
         read_plan = compiled_plan(store)
-    with progress_bars("features, point in time", "trees") as (rows_done, trees_done):
+    with progress_bars("features, point in time", "trees", "leak audit") as (rows_done, trees_done, audited):
         return run_week(
             training_set_builder(store, lake, rows_done),
             registry,
@@ -178,6 +196,7 @@ def _run(lake: Path, registry: ModelRegistry, repo: Path, plan: WeekPlan, as_of_
             read_plan=read_plan,
             root=ROOT,
             limits=LIMITS,
+            inspect=inspector(lake, plan, as_of_ms=as_of_ms, parity=parity, audit=audit, seeds=seeds, progress=audited),
             progress=trees_done,
         )
 

@@ -8,19 +8,21 @@ Both models are judged on the same held-out rows, newer than anything either was
   to demand more: false positives at equal catch, the catch in each band of amounts;
 - *absolute*: enough frauds, calibrated, a bundle that reproduces its recorded rows and stays within its size.
 
-No check depends on the clock; the measured time of a row stands beside the size as evidence only.
+Only one check asks the clock, for processor time with a bound far above what is usual.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from retraining.bounds import LEAST_DAYS, Bound, day_bounds
+from retraining.parts import amount_thirds, summed_by_day
 from retraining.stability import population_stability
+from training.fit import fit_calibration
 from training.ranking import DAY_MS, Ranking, rank
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,7 +41,7 @@ class GateLimits:
     confidence
         Of each one-sided bound.
     recall
-        Catch at which false positives, and the catch of each band of amounts, are compared.
+        Catch at which false positives, and the catch of each part, are compared.
     pr_auc_loss, pr_auc_margin
         Shares of the champion's PR-AUC that the challenger may seem to lose, and that its lower bound may. The first
         keeps a row of slightly worse weeks from adding up where a week tells them apart; the second sends away a week
@@ -48,7 +50,7 @@ class GateLimits:
         At equal catch the challenger may not surely raise more than this share more false positives; this share of the
         legitimate rows is added on both sides first: where there are next to none, one more is no reason.
     lost_recall
-        The upper bound of the catch gained in a band of amounts may not lie below minus this.
+        The upper bound of the catch gained in a band of amounts or a segment may not lie below minus this.
     calibration_ratio
         (mean score / fraud share) must lie between one over this and this. By its point: even the least frauds know it
         to a quarter, and the bounds of a bursty week would refuse a champion against itself.
@@ -56,6 +58,13 @@ class GateLimits:
         Largest population stability index between the scores of both.
     bundle_bytes, trees
         Largest bundle, and most trees, that the scorer's latency and memory are planned for.
+    row_us
+        Most processor time of one row in the scorer's runtime, microseconds: a hundred times what is usual, so that no
+        busy machine refuses a model.
+    calibration_slope
+        How steeply fraud follows the score, in log-odds, must lie between one over this and this.
+    part_frauds
+        Frauds below which a segment's catch is not compared.
     """
 
     least_frauds: int = 60
@@ -70,6 +79,9 @@ class GateLimits:
     psi: float = 1.0
     bundle_bytes: int = 32 * 2**20
     trees: int = 1000
+    row_us: float = 500.0
+    calibration_slope: float = 2.5
+    part_frauds: int = 30
 
 
 LIMITS: Final = GateLimits()
@@ -115,6 +127,8 @@ class HeldOut:
         Event times.
     amount_minor
         Amounts; without them no bands are compared.
+    parts
+        Which rows are in each segment whose catch is compared.
     """
 
     champion: FloatArray
@@ -122,6 +136,7 @@ class HeldOut:
     is_fraud: BoolArray
     event_time_ms: IntArray
     amount_minor: IntArray | None = None
+    parts: Mapping[str, BoolArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,7 @@ class PackedModel:
     total_bytes, trees
         Size of all its files, and of its model.
     row_us
-        Measured time of one row in the scorer's runtime, microseconds; evidence only.
+        Processor time of one row in the scorer's runtime, microseconds; null when it was not measured.
     """
 
     fault: str | None
@@ -168,12 +183,22 @@ def judge(rows: HeldOut, packed: PackedModel, *, limits: GateLimits = LIMITS, se
         ),
         _reproduces(packed),
         _fits(packed, limits),
+        *([] if packed.row_us is None else [_in_time(packed.row_us, limits)]),
     ]
     if 0 < frauds < len(rows.is_fraud) and days >= LEAST_DAYS:
         pair = _Pair(rows, limits, seed)
-        checks += [pair.ranks_no_worse(), pair.no_more_false_positives(), pair.calibrated(), pair.scores_stable()]
+        checks += [
+            pair.ranks_no_worse(),
+            pair.no_more_false_positives(),
+            pair.calibrated(),
+            pair.calibration_slope(),
+            pair.scores_stable(),
+        ]
         if rows.amount_minor is not None:
-            checks.append(pair.catches_every_amount(rows.amount_minor))
+            thirds = amount_thirds(rows.amount_minor, rows.is_fraud)
+            checks.append(pair.catches_every_part("catches_every_amount", thirds, 1))
+        if rows.parts:
+            checks.append(pair.catches_every_part("catches_every_segment", rows.parts, limits.part_frauds))
     return Verdict(tuple(checks))
 
 
@@ -183,13 +208,17 @@ def _reproduces(packed: PackedModel) -> Check:
 
 
 def _fits(packed: PackedModel, limits: GateLimits) -> Check:
-    time = "" if packed.row_us is None else f"; {packed.row_us:.1f} us a row here"
     return Check(
         "bundle_fits",
         packed.total_bytes <= limits.bundle_bytes and packed.trees <= limits.trees,
         f"{packed.total_bytes / 2**20:.1f} MB and {packed.trees} trees, {limits.bundle_bytes / 2**20:.0f} MB and "
-        f"{limits.trees} allowed{time}",
+        f"{limits.trees} allowed",
     )
+
+
+def _in_time(row_us: float, limits: GateLimits) -> Check:
+    said = f"{row_us:.1f} us of processor time a row in the scorer's runtime, {limits.row_us:g} us allowed"
+    return Check("scores_in_time", row_us <= limits.row_us, said)
 
 
 class _Pair:
@@ -266,28 +295,37 @@ class _Pair:
             f"PSI of the scores against the champion's {found:.3f}, {self._limits.psi:g} allowed",
         )
 
-    def catches_every_amount(self, amount_minor: IntArray) -> Check:
-        """Compare the catch of each third of the fraud amounts, at each model's own threshold for the overall catch."""
-        rows = self._rows
+    def calibration_slope(self) -> Check:
+        scores = np.clip(self._rows.challenger, 1e-9, 1.0 - 1e-9)
+        slope = fit_calibration(np.log(scores / (1.0 - scores)), self._rows.is_fraud).slope
+        allowed = self._limits.calibration_slope
+        return Check(
+            "neither_too_sure_nor_too_shy",
+            1.0 / allowed <= slope <= allowed,
+            f"log-odds of fraud rise by {slope:.2f} where the score's rise by 1; {1.0 / allowed:.2f} to {allowed:.2f} "
+            "allowed",
+        )
+
+    def catches_every_part(self, name: str, parts: Mapping[str, BoolArray], least: int) -> Check:
+        """Compare the catch of each part, at each model's own threshold for the overall catch."""
+        rows, fraud, size = self._rows, self._rows.is_fraud, len(self._days)
+        counted = {part: inside & fraud for part, inside in parts.items() if int((inside & fraud).sum()) >= least}
+        if not counted:
+            return Check(name, passed=True, evidence=f"no part has {least} frauds to compare the catch of")
         caught = []
         for scores, ranking in ((rows.champion, self._champion), (rows.challenger, self._challenger)):
             place = int(ranking.curve().threshold_at_recall(self._limits.recall)[0])
-            caught.append(scores[rows.is_fraud] >= ranking.thresholds[place])
-        gained = caught[1].astype(np.float64) - caught[0].astype(np.float64)
-        day, amount = self._day[rows.is_fraud], amount_minor[rows.is_fraud]
-        edges = np.quantile(amount, [1 / 3, 2 / 3])
-        band = np.searchsorted(edges, amount)
-        size = len(self._days)
-        gains = np.stack([np.bincount(day[band == b], gained[band == b], minlength=size) for b in range(3)])
-        frauds = np.stack([np.bincount(day[band == b], minlength=size) for b in range(3)])
+            caught.append(scores >= ranking.thresholds[place])
+        gains = summed_by_day(caught[1].astype(np.float64) - caught[0], counted, self._day, size)
+        frauds = summed_by_day(np.ones(len(fraud)), counted, self._day, size)
         bounds = self._bounds(lambda weights: (gains @ weights) / np.maximum(frauds @ weights, 1.0))
         worst = min(bounds, key=lambda bound: bound.high)
-        name = ("smallest", "middle", "largest")[bounds.index(worst)]
         return Check(
-            "catches_every_amount",
+            name,
             worst.high >= -self._limits.lost_recall,
-            f"of the {name} third of fraud amounts the catch moved by {worst.point:+.1%}, at the best "
-            f"{worst.high:+.1%}; {-self._limits.lost_recall:+.0%} is the most that may surely be lost",
+            f"of {list(counted)[bounds.index(worst)]} the catch moved by {worst.point:+.1%}, at the best "
+            f"{worst.high:+.1%}; {-self._limits.lost_recall:+.0%} is the most that may surely be lost; "
+            f"{len(counted)} of {len(parts)} parts have {least} frauds",
         )
 
     def _bounds(self, metrics: Callable[[FloatArray], FloatArray]) -> tuple[Bound, ...]:

@@ -11,11 +11,12 @@ from training.ranking import DAY_MS
 
 FINE = PackedModel(fault=None, total_bytes=1_000_000, trees=120, row_us=4.0)
 DAYS, A_DAY = 7, 6_000
-ABSOLUTE = {"enough_mature_frauds", "bundle_reproduces", "bundle_fits"}
+ABSOLUTE = {"enough_mature_frauds", "bundle_reproduces", "bundle_fits", "scores_in_time"}
 PAIRED = {
     "ranks_no_worse",
     "no_more_false_positives_at_equal_catch",
     "calibrated",
+    "neither_too_sure_nor_too_shy",
     "scores_stable",
     "catches_every_amount",
 }
@@ -161,10 +162,59 @@ def test_a_bundle_that_does_not_reproduce_or_is_too_large_is_refused() -> None:
         assert failed(judge(same, packed)) == {"bundle_fits"}
 
 
-def test_the_clock_decides_nothing() -> None:
+def test_only_a_model_a_hundred_times_too_slow_is_refused_for_its_time() -> None:
     rows = week()
-    slow, fast = (judge(rows, replace(FINE, row_us=time)) for time in (1e9, 0.1))
-    assert [check.passed for check in slow.checks] == [check.passed for check in fast.checks]
+    same = replace(rows, challenger=rows.champion)
+    assert judge(same, replace(FINE, row_us=LIMITS.row_us)).passed
+    slow = judge(same, replace(FINE, row_us=LIMITS.row_us + 1))
+    assert failed(slow) == {"scores_in_time"}
+    assert slow.reasons[0].startswith("scores_in_time: 501.0 us of processor time a row")
+
+
+@pytest.mark.parametrize("steeper", [4.0, 1 / 4])
+def test_scores_that_are_too_sure_or_too_shy_are_refused_though_their_mean_is_right(steeper: float) -> None:
+    rows = week()
+    odds = np.log(rows.champion / (1 - rows.champion))
+    low, high, shift = -40.0, 40.0, 0.0
+    for _ in range(60):  # the shift at which the mean is as it was
+        shift = (low + high) / 2
+        mean = float((1 / (1 + np.exp(-steeper * odds - shift))).mean())
+        low, high = (shift, high) if mean < rows.is_fraud.mean() else (low, shift)
+    challenger = 1 / (1 + np.exp(-steeper * odds - shift))
+    verdict = judge(replace(rows, challenger=challenger), FINE, limits=replace(LIMITS, psi=99.0))
+    assert failed(verdict) == {"neither_too_sure_nor_too_shy"}
+    said = verdict.reasons[0].removeprefix("neither_too_sure_nor_too_shy: log-odds of fraud rise by ")
+    assert float(said.split()[0]) == pytest.approx(1 / steeper, rel=0.15)
+
+
+def test_a_segment_that_is_no_longer_caught_is_named() -> None:
+    rows = week(4.0, share=0.02)
+    online = np.arange(len(rows.is_fraud)) % 4 == 0
+    parts = {"online": online, "pos": ~online, "moto": np.zeros(len(online), np.bool_)}
+    champion = rows.challenger
+    challenger = np.where(online & rows.is_fraud, 1e-4, champion)
+    loose = replace(
+        LIMITS, pr_auc_loss=0.99, pr_auc_margin=0.99, more_false_positives=99.0, calibration_ratio=9.0,
+        calibration_slope=99.0, psi=99.0, lost_recall=0.3,
+    )  # fmt: skip
+    worse = judge(replace(rows, champion=champion, challenger=challenger, parts=parts), FINE, limits=loose)
+    assert failed(worse) == {"catches_every_segment"}
+    assert "of online the catch moved by -" in worse.reasons[0]
+    assert "2 of 3 parts have 30 frauds" in worse.reasons[0]
+    assert judge(replace(rows, champion=champion, challenger=champion, parts=parts), FINE).passed
+
+
+def test_a_segment_of_too_few_frauds_refuses_nobody() -> None:
+    rows = week(4.0)
+    few = rows.is_fraud & (np.cumsum(rows.is_fraud) < LIMITS.part_frauds)
+    challenger = np.where(few, 1e-4, rows.challenger)
+    loose = replace(LIMITS, pr_auc_loss=0.99, pr_auc_margin=0.99, more_false_positives=99.0, lost_recall=0.9)
+    verdict = judge(
+        replace(rows, champion=rows.challenger, challenger=challenger, parts={"few": few}), FINE, limits=loose
+    )
+    said = {check.name: check for check in verdict.checks}["catches_every_segment"]
+    assert said.passed
+    assert said.evidence == "no part has 30 frauds to compare the catch of"
 
 
 def test_same_rows_and_seed_give_the_same_verdict() -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from fraud.windows import DAY
 from retraining.errors import RegistryBusy
-from retraining.gate import LIMITS, GateLimits
+from retraining.evidence import leaks_checked
+from retraining.gate import LIMITS, Check, GateLimits
 from retraining.registry import Registry
-from retraining.weekly import WeekPlan, WeekReport, champion_scores, run_week, week_figures
+from retraining.weekly import Inspect, WeekPlan, WeekReport, champion_scores, run_week, week_figures
 from stores.plan import plan_data
 from tests.support.bundles import read_plan
 from training.dataset import TrainingSet
@@ -55,7 +56,13 @@ class Loop:
         self.root = folder
 
     def run(
-        self, *, week: int = 0, change: Change | None = None, limits: GateLimits = LIMITS, seed: int = 0
+        self,
+        *,
+        week: int = 0,
+        change: Change | None = None,
+        limits: GateLimits = LIMITS,
+        seed: int = 0,
+        inspect: Inspect = lambda _rows: (),
     ) -> WeekReport:
         def build(start_ms: int, end_ms: int, as_of_ms: int) -> TrainingSet:
             taken = WORLD.between(start_ms, end_ms)
@@ -79,6 +86,7 @@ class Loop:
             read_plan=plan_data(read_plan()),
             root=self.root,
             limits=limits,
+            inspect=inspect,
         )
 
 
@@ -264,3 +272,36 @@ def test_figures_hold_the_reasons(loop: Loop) -> None:
     assert figures["promoted"] is False
     assert figures["reasons"]
     assert {check["name"] for check in figures["verdict"]["checks"]} >= {"ranks_no_worse", "champion_answers"}
+
+
+def a_feature_that_knows_the_label(rows: TrainingSet) -> TrainingSet:
+    """Return rows whose last feature was filled from the labels before the held-out days, as a leak does."""
+    start = held_out_from(rows)
+    rows.matrix[:start, -1] = rows.is_fraud[:start] * 9.0
+    return rows
+
+
+def test_a_leaky_model_is_refused_for_its_leak_and_for_what_it_cannot_do(loop: Loop) -> None:
+    first = loop.run(week=-1)
+    leak = {"feature": NAMES[-1], "kind": "later rows", "rows": 41, "worst": 9.0, "transaction_id": "t1"}
+    proof = {"probes": 100, "leaks": [leak], "untested": [], "rows_compared": 50, "rows_mismatched": 0}
+    asked: list[int] = []
+
+    def inspect(rows: TrainingSet) -> tuple[Check, ...]:
+        asked.append(len(rows.is_fraud))
+        return (leaks_checked(proof),)
+
+    report = loop.run(change=a_feature_that_knows_the_label, inspect=inspect)
+    assert {"no_feature_sees_the_future", "calibrated"} <= failed(report)
+    assert any("feature_7 changed with later rows in 41 of 100" in reason for reason in report.verdict.reasons)
+    assert loop.registry.champion_version() == first.challenger
+    assert loop.run(change=a_feature_that_knows_the_label, inspect=inspect).repeated
+    assert asked == [report.rows]
+
+
+def test_a_leak_alone_refuses_what_would_have_been_promoted(loop: Loop) -> None:
+    proof = {"probes": 100, "leaks": [], "untested": ["x"], "rows_compared": 50, "rows_mismatched": 3}
+    assert loop.run(week=-1, inspect=lambda _rows: (leaks_checked(proof | {"rows_mismatched": 0}),)).promoted
+    report = loop.run(inspect=lambda _rows: (leaks_checked(proof),))
+    assert failed(report) == {"no_feature_sees_the_future"}
+    assert "3 of 50 rows are not what the audited path says" in report.verdict.reasons[0]
