@@ -31,8 +31,8 @@ setup: .venv/dev.stamp ## Make .venv with everything a developer needs
 demo: $(DEMO_STAMP) ## Run the whole loop on this machine (DATA=handbook, SIZE=..., ARGS=...)
 	@exec $(PY) -m demo $(DEMO_ARGS)
 
-test: .venv/dev.stamp ## Run the tests (ARGS="-k name", ARGS="-n 2")
-	@exec $(PY) -m pytest $(ARGS)
+test: .venv/dev.stamp ## Run the tests, a process for each core (ARGS="-k name" runs them in one)
+	@exec $(PY) -m pytest $(or $(ARGS),-n auto --dist loadfile)
 
 check: .venv/dev.stamp ## Lint, formatting, types, walls, dependencies, dead code, spelling
 	@$(PY) -m ruff check --quiet .

@@ -354,7 +354,7 @@ def main(
     if way is not None and lake is not None:
         typer.echo(json.dumps(run_way(way, lake)))
         return
-    sizes = rows or [20_000, 100_000, 1_000_000, 10_000_000]
+    sizes = rows or [5_000, 20_000, 100_000, 1_000_000, 10_000_000]
     figures: dict[str, Any] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for size in sizes:

@@ -4,6 +4,7 @@ Nothing heavy is imported before the handlers of Ctrl-C and SIGTERM are in place
 as orderly as a later one.
 """
 
+import os
 import sys
 
 from demo.interrupt import INTERRUPTED, end_interrupted, leave_at_once, stop_in_order
@@ -12,6 +13,7 @@ from demo.interrupt import INTERRUPTED, end_interrupted, leave_at_once, stop_in_
 def main() -> None:
     """Run the demo; an expected failure ends with one sentence and code 1, Ctrl-C with code 130."""
     leave_at_once()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # Feast draws bars of its own across the demo's lines
     try:
         _run()
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """What is computed at request time. Feast rebuilds these functions from their source text: they import inside.
 
-The very same functions serve training: the offline store gives ``context`` the profiles as of each row, and answers
-``velocity`` (by its tag) from the transaction log with the kernel that reads the states here.
+The offline store knows both by their tags and answers them for whole columns, bit for bit the same: ``context`` from
+the profiles as of each row, ``velocity`` from the transaction log with the kernel that reads the states here.
 """
 
 from typing import Any
@@ -49,6 +49,7 @@ def velocity(inputs: dict[str, Any]) -> dict[str, Any]:
     ],
     schema=fields(CONTEXT_FEATURES),
     mode="python",
+    tags={"context": "columns"},
     description="The transaction itself, beside what its card and merchant usually do.",
 )
 def context(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -29,18 +29,18 @@ class Explainer:
 
     Parameters
     ----------
-    inner
-        The nodes that split, tree by tree, parents before children.
-    starts
-        Where each tree's inner nodes begin in ``inner``, and an end; shape ``(trees + 1,)``.
-    leaves
-        The other nodes, tree by tree; ``leaf_starts`` likewise.
+    inner, tips
+        The nodes that split, tree by tree, parents before children: those with a child that splits, and the others.
+    inner_starts, tip_starts
+        Where each tree's begin, and an end; shape ``(trees + 1,)``.
     earlier
         Per node: place in its tree of the nearest node above whose edge has the same input; the largest tree's size
         when there is none.
     factors
         Shape ``(passes, nodes, 3, 2, LANES)``: what a node multiplies the product of its parent by, and what its sum is
         worth to its input, for each case: the row follows neither its edge nor the earlier ones, only those, or both.
+        The value of a leaf is in what it multiplies by. Held as float32, as XGBoost holds all of it: half the memory to
+        walk through, and 1e-7 of a log-odds.
     weights
         Quadrature weights on [0, 1], shape ``(passes, LANES)``; the last are zero where fewer are needed.
     largest
@@ -49,11 +49,11 @@ class Explainer:
 
     forest: Forest
     inner: Int32Array
-    starts: Int32Array
-    leaves: Int32Array
-    leaf_starts: Int32Array
+    inner_starts: Int32Array
+    tips: Int32Array
+    tip_starts: Int32Array
     earlier: Int32Array
-    factors: FloatArray
+    factors: Float32Array
     weights: FloatArray
     largest: int
 
@@ -70,16 +70,18 @@ def explain_with(forest: Forest) -> Explainer:
     largest = int((ends - forest.roots).max(initial=1))
     first = np.repeat(forest.roots, ends - forest.roots)
     splits = forest.feature != 2 * forest.width
-    inner, leaves = np.flatnonzero(splits), np.flatnonzero(~splits)
+    last = splits & ~splits[forest.left] & ~splits[np.minimum(forest.left + 1, nodes - 1)]
+    inner, tips = np.flatnonzero(splits & ~last), np.flatnonzero(last)
+    value = np.where(splits, 1.0, forest.value.astype(np.float64))
     bounds = np.append(forest.roots, nodes)
     return Explainer(
         forest,
         inner.astype(np.int32),
         np.searchsorted(inner, bounds).astype(np.int32),
-        leaves.astype(np.int32),
-        np.searchsorted(leaves, bounds).astype(np.int32),
+        tips.astype(np.int32),
+        np.searchsorted(tips, bounds).astype(np.int32),
         np.where(earlier < 0, largest, earlier - first).astype(np.int32),
-        np.stack([_factors(share, earlier, part) for part in times.reshape(passes, LANES)]),
+        np.stack([_factors(share, earlier, value, part) for part in times.reshape(passes, LANES)]),
         weights.reshape(passes, LANES),
         largest,
     )
@@ -109,8 +111,8 @@ def _edges(feature: Int32Array, left: Int32Array, cover: FloatArray, width: int)
 
 
 @kernel
-def _factors(share: FloatArray, earlier: Int32Array, times: FloatArray) -> FloatArray:
-    factors = np.ones((len(share), _CASES, 2, LANES))
+def _factors(share: FloatArray, earlier: Int32Array, value: FloatArray, times: FloatArray) -> Float32Array:
+    factors = np.ones((len(share), _CASES, 2, LANES), np.float32)
     for node in range(len(share)):
         above = earlier[node]
         for case in range(_CASES):
@@ -119,7 +121,7 @@ def _factors(share: FloatArray, earlier: Int32Array, times: FloatArray) -> Float
             for q in range(LANES):
                 here = share[node] + span * times[q]
                 gone = 1.0 if above == -1 else share[above] + before * times[q]
-                factors[node, case, 0, q] = here / gone
+                factors[node, case, 0, q] = here / gone * value[node]
                 factors[node, case, 1, q] = span / here - before / gone
     return factors
 
@@ -136,13 +138,12 @@ def attributions(explainer: Explainer, row: FloatArray) -> FloatArray:
             forest.feature,
             forest.threshold,
             forest.left,
-            forest.value,
             forest.roots,
             forest.width,
             explainer.inner,
-            explainer.starts,
-            explainer.leaves,
-            explainer.leaf_starts,
+            explainer.inner_starts,
+            explainer.tips,
+            explainer.tip_starts,
             explainer.earlier,
             factors,
             weights,
@@ -158,15 +159,14 @@ def _attribute(
     feature: Int32Array,
     threshold: Float32Array,
     left: Int32Array,
-    value: Float32Array,
     roots: Int32Array,
     width: int,
     inner: Int32Array,
-    starts: Int32Array,
-    leaves: Int32Array,
-    leaf_starts: Int32Array,
+    inner_starts: Int32Array,
+    tips: Int32Array,
+    tip_starts: Int32Array,
     earlier: Int32Array,
-    factors: FloatArray,
+    factors: Float32Array,
     weights: FloatArray,
     largest: int,
     out: FloatArray,
@@ -180,7 +180,7 @@ def _attribute(
         cases[0] = 2
         for q in range(LANES):
             sums[0, q] = weights[q]
-        for place in range(starts[tree], starts[tree + 1]):
+        for place in range(inner_starts[tree], inner_starts[tree + 1]):
             node = inner[place]
             here, child = node - first, left[node]
             one, two, three, four = sums[here, 0], sums[here, 1], sums[here, 2], sums[here, 3]
@@ -197,11 +197,21 @@ def _attribute(
             sums[at + 1, 1] = two * factors[child + 1, other, 0, 1]
             sums[at + 1, 2] = three * factors[child + 1, other, 0, 2]
             sums[at + 1, 3] = four * factors[child + 1, other, 0, 3]
-        for place in range(leaf_starts[tree], leaf_starts[tree + 1]):
-            node = leaves[place]
+        for place in range(tip_starts[tree], tip_starts[tree + 1]):  # two leaves: down and up in one step
+            node = tips[place]
+            here, child = node - first, left[node]
+            goes = 1 if inputs[feature[node]] < threshold[node] else 0
+            before = cases[earlier[child]] >> 1
+            case, other = before * (1 + goes), before * (2 - goes)
+            gain = 0.0
             for q in range(LANES):
-                sums[node - first, q] *= value[node]
-        for place in range(starts[tree + 1] - 1, starts[tree] - 1, -1):
+                product = sums[here, q]
+                left_sum, right_sum = product * factors[child, case, 0, q], product * factors[child + 1, other, 0, q]
+                gain += left_sum * factors[child, case, 1, q] + right_sum * factors[child + 1, other, 1, q]
+                sums[here, q] = left_sum + right_sum
+            split = feature[node]
+            out[split - width if split >= width else split] += gain
+        for place in range(inner_starts[tree + 1] - 1, inner_starts[tree] - 1, -1):
             node = inner[place]
             here, child = node - first, left[node]
             at = child - first

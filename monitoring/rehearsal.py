@@ -33,8 +33,8 @@ from monitoring.deliveries import Deliveries, Slot, Turbulence, deliveries_of, s
 from monitoring.parity import UNSEEN, Served
 from monitoring.processes import Feed, feed
 from stores.columns import microseconds
-from stores.guards import RAISE_TIME, value_fields
-from stores.layout import Value, encode_moment, entity_key, timestamp_field
+from stores.guards import RAISE_TIME, raise_arguments
+from stores.layout import Value, encode_moment, encode_value, entity_key, feature_field, timestamp_field
 from stores.plan import CompiledReader, Reading, ReadPlan
 
 IntArray = npt.NDArray[np.int64]
@@ -111,12 +111,13 @@ def _profile_rows(lake: Path, project: str) -> list[tuple[int, bytes, list[bytes
             continue
         table = pq.read_table(folder)
         view = f"{entity}_profile"
+        fields = [timestamp_field(view), *(feature_field(view, name) for name in names)]
         columns = [table[name].to_pylist() for name in names]
         keys = [entity_key(f"{entity}_id", key, project) for key in table[f"{entity}_id"].to_pylist()]
         times = microseconds(table["event_timestamp"]).tolist()
         for time_us, key, values in zip(times, keys, zip(*columns, strict=True), strict=True):
-            fields = value_fields(view, dict(zip(names, values, strict=True)))
-            out.append((time_us, key, [timestamp_field(view), encode_moment(time_us), *fields]))
+            row = [encode_moment(time_us), *map(encode_value, values)]
+            out.append((time_us, key, raise_arguments(fields, [row])))
     return out
 
 

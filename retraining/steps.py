@@ -8,7 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import msgspec
 
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
+from fraud.fallback import FALLBACK_FILES
 from retraining.container import Container
 from retraining.errors import InvalidPipeline
 from retraining.exchange import read_rows, write_rows
@@ -58,7 +59,7 @@ def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) 
     as_of_ms = moment("as-of", as_of[:10])
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
-    about = {"plan": asdict(plan), "read_plan": read_plan}
+    about = {"plan": msgspec.to_builtins(plan), "read_plan": read_plan}
     write_rows(rows, container.processing(ROWS), about)
     return len(rows.is_fraud)
 
@@ -144,7 +145,7 @@ def unpack(archive: Path | bytes) -> dict[str, bytes]:
         with opened as file, tarfile.open(fileobj=file, mode="r:gz") as content:
             members = {member.name.removeprefix("./"): member for member in content.getmembers()}
             found = {}
-            for name in sorted(wanted & members.keys()):
+            for name in sorted((wanted | set(FALLBACK_FILES)) & members.keys()):
                 data = content.extractfile(members[name])
                 if data is not None and members[name].size <= MAX_FILE_BYTES:
                     found[name] = data.read()

@@ -2,19 +2,21 @@
 
 Feast's local engine pulls a view whole, turns every value into a protobuf message, and reports no progress. Here the
 pulled rows go to the online store some thousands at a time, encoded column by column into the very bytes that the
-messages would have, and a bar moves with each batch.
+messages would have, and a bar moves with each batch. A store that takes columns (:mod:`stores.encoded_columns`) gets
+columns, any other gets rows. While one batch is written the next is encoded.
 
 Nothing is deleted or marked meanwhile: each row is replaced by one guarded write, so a reader finds the old or the new
 values, never none. A run that was killed is simply started again: rows it has written already are refused as not newer
 (or written again with the same bytes), the others follow; Feast notes the interval as materialized only at the end.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal
 
-import pyarrow as pa
 from feast import FeatureView
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.backends.pandas_backend import PandasBackend
@@ -23,24 +25,14 @@ from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilde
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
-from feast.types import Bool, Bytes, Float64, Int64, String
 
+from stores.encoded_columns import ENCODED, TakesColumns, encode_columns, key_messages
 from stores.layout import encode_value
 from stores.view_join import source_of
 
 ROWS: Final = 10_000
 """Rows handed to the online store at a time, unless ``online_write_batch_size`` says otherwise."""
-
-_ENCODED: Final = {
-    Bytes: pa.binary(),
-    String: pa.string(),
-    Int64: pa.int64(),
-    Float64: pa.float64(),
-    Bool: pa.bool_(),
-}
-"""Types whose values stand in Feast's layout as :func:`stores.layout.encode_value` writes them."""
 
 
 class StreamingEngineConfig(LocalComputeEngineConfig):
@@ -111,12 +103,33 @@ class StreamingEngine(LocalComputeEngine):
         )
         tables = job.tables() if hasattr(job, "tables") else iter([job.to_arrow()])
         size = settings.online_write_batch_size or ROWS
-        with _bar(task, getattr(tables, "rows", 0)) as advance:
+        with _bar(task, getattr(tables, "rows", 0)) as advance, ThreadPoolExecutor(1) as pool:
+            writing: Future[int] | None = None
             for table in tables:
                 named = table.rename_columns([renamed.get(name, name) for name in table.column_names])
                 for start in range(0, named.num_rows, size):
-                    rows = list(encoded_rows(named.slice(start, size), view, column.timestamp_column))
-                    self.online_store.online_write_batch(self.repo_config, view, rows, advance)
+                    write = self._prepared(view, named.slice(start, size), column.timestamp_column)
+                    if writing is not None:
+                        advance(writing.result())
+                    writing = pool.submit(write)
+            if writing is not None:
+                advance(writing.result())
+
+    def _prepared(self, view: FeatureView, rows: Any, time: str) -> Callable[[], int]:
+        """Return what writes some rows, encoded already, and tells how many there were."""
+        config, store = self.repo_config, self.online_store
+        write: Callable[[], None]
+        if isinstance(store, TakesColumns):
+            columns = encode_columns(rows, view, time, config.entity_key_serialization_version)
+            write = partial(store.online_write_columns, config, view, columns)
+        else:
+            write = partial(store.online_write_batch, config, view, list(encoded_rows(rows, view, time)), None)
+
+        def written() -> int:
+            write()
+            return int(rows.num_rows)
+
+        return written
 
 
 @contextmanager
@@ -145,22 +158,13 @@ def encoded_rows(
     """
     features = [field.name for field in view.features]
     columns = [_encoded(table[field.name], field.dtype) for field in view.features]
-    keys = _keys(table, [field.name for field in view.entity_columns])
+    keys = key_messages(table, [field.name for field in view.entity_columns])
     times = table[time].to_pylist()
     for key, moment, values in zip(keys, times, zip(*columns, strict=True), strict=True):
         yield key, dict(zip(features, values, strict=True)), moment, None
 
 
 def _encoded(column: Any, dtype: Any) -> list[Any]:
-    if dtype in _ENCODED:
-        return [EncodedValue(value) for value in column.cast(_ENCODED[dtype]).to_pylist()]
+    if dtype in ENCODED:
+        return [EncodedValue(value) for value in column.cast(ENCODED[dtype]).to_pylist()]
     return list(python_values_to_proto_values(column.to_pylist(), dtype.to_value_type()))
-
-
-def _keys(table: Any, names: Sequence[str]) -> list[EntityKey]:
-    columns = [table[name] for name in names]
-    if all(pa.types.is_string(column.type) for column in columns):
-        texts = zip(*(column.to_pylist() for column in columns), strict=True)
-        return [EntityKey(join_keys=names, entity_values=[Value(string_val=text) for text in row]) for row in texts]
-    values = zip(*(python_values_to_proto_values(column.to_pylist()) for column in columns), strict=True)
-    return [EntityKey(join_keys=names, entity_values=list(row)) for row in values]

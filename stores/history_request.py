@@ -15,10 +15,11 @@ from fraud.errors import UnknownFeature
 from fraud.windows import JOIN_KEYS, Entity
 from stores.as_known import AsKnown
 from stores.columns import IntArray, integers, joined
+from stores.context_arrays import context_arrays
 from stores.errors import InvalidEntityFrame
 from stores.files import Location
 from stores.log import Log, load_log
-from stores.tags import VELOCITY_TAG, tagged_entity
+from stores.tags import CONTEXT_TAG, VELOCITY_TAG, tagged_entity
 from stores.velocity_slabs import MOST_ROWS, VelocitySlabs
 from stores.view_join import Rows, ViewRows, join_keys, require_columns, view_name
 from stores.windows_join import Asked, known_states_at, states_at, velocity_columns_of
@@ -93,11 +94,13 @@ class HistoryRequest:
                 columns |= {(name, feature): array for feature, array in found.items()}
             for name, on_demand in self.on_demand.items():
                 features = self._features(name)
-                found = (
-                    velocity_columns_of(velocity.values(part), integers(rows.table["amount_minor"]), features)
-                    if velocity is not None and VELOCITY_TAG in on_demand.tags
-                    else _run(on_demand, columns, features, rows.table)
-                )
+                if velocity is not None and VELOCITY_TAG in on_demand.tags:
+                    amount = integers(rows.table["amount_minor"])
+                    found = velocity_columns_of(velocity.values(part), amount, features)
+                elif CONTEXT_TAG in on_demand.tags:
+                    found = context_arrays(_inputs(on_demand, columns, rows.table), features)
+                else:
+                    found = _run(on_demand, _inputs(on_demand, columns, rows.table), features)
                 columns |= {(name, feature): array for feature, array in found.items()}
             yield self._assemble(rows, columns, hidden)
 
@@ -180,22 +183,24 @@ class HistoryRequest:
         return {feature: both[feature] for feature in self._features(view_name(view)) if feature in both}
 
 
-def _run(
-    view: OnDemandFeatureView, columns: Mapping[tuple[str, str], Any], features: Sequence[str], rows: Any
-) -> dict[str, Any]:
-    """Run an on-demand view by Feast's own code, over nothing but its declared inputs."""
-    inputs = {
+def _inputs(view: OnDemandFeatureView, columns: Mapping[tuple[str, str], Any], rows: Any) -> Any:
+    """Return the declared inputs of an on-demand view and nothing else, an Arrow table."""
+    stored = {
         feature.name: columns[view_name(source), feature.name]
         for source in view.source_feature_view_projections.values()
         for feature in source.features
     }
     wanted = [field.name for source in view.source_request_sources.values() for field in source.schema]
     require_columns(rows, wanted)
-    table = pa.table(inputs | {name: rows[name] for name in wanted})
+    return pa.table(stored | {name: rows[name] for name in wanted})
+
+
+def _run(view: OnDemandFeatureView, inputs: Any, features: Sequence[str]) -> dict[str, Any]:
+    """Run an on-demand view by Feast's own code."""
     types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}
-    if not table.num_rows:
+    if not inputs.num_rows:
         return {feature: pa.array([], types[feature]) for feature in features}
-    made = view.transform_arrow(table)
+    made = view.transform_arrow(inputs)
     return {feature: _null_for_nan(pc.cast(joined(made[feature]), types[feature])) for feature in features}
 
 

@@ -8,6 +8,7 @@ the other way round: a test holds both directions against Feast itself.
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import mmh3
@@ -27,7 +28,8 @@ _BYTES_TAG: Final = 0x0A
 _TEXT_TAG: Final = 0x12
 _INT32_TAG: Final = 0x18
 _INT64_TAG: Final = 0x20
-_DOUBLE_TAG: Final = 0x29
+DOUBLE_TAG: Final = 0x29
+"""What a number with a fraction begins with; eight bytes follow."""
 _FLOAT_TAG: Final = 0x35
 _BOOL_TAG: Final = 0x38
 _SIGN: Final = 1 << 63
@@ -40,6 +42,19 @@ def entity_key(join_key: str, value: str, project: str) -> bytes:
     return b"".join(
         (_COUNT.pack(1), _PAIR.pack(_STRING, len(name)), name, _PAIR.pack(_STRING, len(text)), text, project.encode())
     )
+
+
+def entity_keys(join_key: str, values: Sequence[bytes], project: str) -> list[bytes]:
+    """Return :func:`entity_key` of many values, encoded already.
+
+    Examples
+    --------
+    >>> entity_keys("card_id", [b"c1", b""], "p") == [entity_key("card_id", value, "p") for value in ("c1", "")]
+    True
+    """
+    before, after = entity_key(join_key, "", "")[: -_COUNT.size], project.encode()
+    lengths = [_COUNT.pack(length) for length in range(1 + max(map(len, values), default=0))]
+    return [before + lengths[len(value)] + value + after for value in values]
 
 
 def feature_field(view: str, feature: str) -> bytes:
@@ -65,7 +80,7 @@ def encode_value(value: Value) -> bytes:
         return bytes([_BOOL_TAG, value])
     if isinstance(value, int):
         return bytes([_INT64_TAG]) + _varint(value % _WRAP)
-    return bytes([_DOUBLE_TAG]) + _DOUBLE.pack(value)
+    return bytes([DOUBLE_TAG]) + _DOUBLE.pack(value)
 
 
 def decode_value(data: bytes | None) -> Value:
@@ -79,7 +94,7 @@ def decode_value(data: bytes | None) -> Value:
     if not data:
         return None
     tag = data[0]
-    if tag == _DOUBLE_TAG:
+    if tag == DOUBLE_TAG:
         number: float = _DOUBLE.unpack_from(data, 1)[0]
         return None if math.isnan(number) else number
     if tag == _FLOAT_TAG:

@@ -10,8 +10,9 @@ twice, unless the connection string says otherwise.
 import asyncio
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any, Final, Literal
 
 from feast import FeatureView, RepoConfig
@@ -23,10 +24,11 @@ from feast.utils import make_tzaware
 
 from fraud.settings import read_settings
 from stores.access import redis_access
+from stores.encoded_columns import EncodedColumns
 from stores.errors import InvalidStoreConfig
 from stores.guards import RAISE_STATE, RAISE_TIME
 from stores.layout import encode_moment, feature_field, timestamp_field
-from stores.scripts import Write, run_script
+from stores.scripts import GuardedRows, write_rows
 from stores.tags import tagged_entity
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -103,7 +105,7 @@ class GuardedRedisOnlineStore(RedisOnlineStore):
         data: list[Row],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Write rows that are newer than what is stored, each by one atomic script.
+        """Write rows that are newer than what is stored, each compared and written at once.
 
         Parameters
         ----------
@@ -117,18 +119,24 @@ class GuardedRedisOnlineStore(RedisOnlineStore):
         InvalidStoreConfig
             A velocity row carries no revision.
         """
-        client = self._get_client(config.online_store)
-        lifetime = config.online_store.key_ttl_seconds
-        script, guard, stamp = _guard(table)
         for start in range(0, len(data), BATCH):
             batch = data[start : start + BATCH]
-            writes = [
-                Write(_redis_key(config, key), _arguments(table.name, guard, stamp, values, time))
-                for key, values, time, _ in batch
-            ]
-            run_script(client, script, writes, lifetime)
+            for names, alike in groupby(batch, lambda row: tuple(row[1])):
+                self.online_write_columns(config, table, _columns(config, names, list(alike)))
             if progress is not None:
                 progress(len(batch))
+
+    def online_write_columns(self, config: RepoConfig, table: FeatureView, columns: EncodedColumns) -> None:
+        """Write as :meth:`online_write_batch` does, rows that are serialised already.
+
+        Raises
+        ------
+        InvalidStoreConfig
+            A velocity row carries no revision.
+        """
+        script, rows = _guarded_rows(config.project, table, columns)
+        lifetime = config.online_store.key_ttl_seconds or 0
+        write_rows(self._get_client(config.online_store), script, rows, lifetime)
 
     async def online_write_batch_async(
         self,
@@ -141,25 +149,32 @@ class GuardedRedisOnlineStore(RedisOnlineStore):
         await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
 
 
-def _guard(table: FeatureView) -> tuple[str, str, bytes]:
-    """Return the script of a view, the feature that guards it (empty: its event time) and its time field."""
-    source = table.batch_source
+def _columns(config: RepoConfig, names: tuple[str, ...], rows: Sequence[Row]) -> EncodedColumns:
+    """Return rows that hold the same features, serialised."""
+    version = config.entity_key_serialization_version
+    return EncodedColumns(
+        [serialize_entity_key(key, version) for key, _, _, _ in rows],
+        [encode_moment((make_tzaware(time) - _EPOCH) // timedelta(microseconds=1)) for _, _, time, _ in rows],
+        {name: [values[name].SerializeToString() for _, values, _, _ in rows] for name in names},
+    )
+
+
+def _guarded_rows(project: str, table: FeatureView, columns: EncodedColumns) -> tuple[str, GuardedRows]:
+    """Return the script of a view and its rows, what guards them first."""
+    source, suffix = table.batch_source, project.encode()
     entity = None if source is None else tagged_entity(source.tags)
-    stamp = timestamp_field(table.name)
-    return (RAISE_TIME, "", stamp) if entity is None else (RAISE_STATE, f"{entity}_revision", stamp)
-
-
-def _arguments(view: str, guard: str, stamp: bytes, values: Mapping[str, Value], time: datetime) -> list[bytes]:
-    moment = encode_moment((make_tzaware(time) - _EPOCH) // timedelta(microseconds=1))
-    pairs = [part for name, value in values.items() for part in (feature_field(view, name), value.SerializeToString())]
-    if not guard:
-        return [stamp, moment, *pairs]
-    revision = values[guard].SerializeToString() if guard in values else b""
-    if not revision:
-        raise InvalidStoreConfig(f"a row of {view} carries no {guard}; push the state with the revision that made it")
-    return [feature_field(view, guard), revision, *pairs, stamp, moment]
-
-
-def _redis_key(config: RepoConfig, key: EntityKey) -> bytes:
-    serialised: bytes = serialize_entity_key(key, config.entity_key_serialization_version)
-    return serialised + config.project.encode()
+    fields = {feature_field(table.name, name): column for name, column in columns.features.items()}
+    stamp = {timestamp_field(table.name): columns.times}
+    if entity is not None:
+        guard = f"{entity}_revision"
+        revisions = columns.features.get(guard, [b""])
+        if not all(revisions):
+            raise InvalidStoreConfig(
+                f"a row of {table.name} carries no {guard}; push the state with the revision that made it"
+            )
+        fields = {feature_field(table.name, guard): revisions} | fields | stamp
+    else:
+        fields = stamp | fields
+    keys = [key + suffix for key in columns.keys]
+    values = list(zip(*fields.values(), strict=True))
+    return RAISE_TIME if entity is None else RAISE_STATE, GuardedRows(tuple(fields), keys, values)

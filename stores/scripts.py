@@ -1,67 +1,98 @@
-"""One guarded write per row through redis-py's clients, on a single node or a cluster.
+"""Guarded writes of many rows through redis-py's clients, on a single node or a cluster.
 
-redis-py refuses scripts in a cluster's pipelines, though each of ours is about one key. So rows are sorted by node and
-each node gets a pipeline of its own; a row whose key is on the move follows it alone.
+On a single node one script takes many rows. A cluster takes no script over keys of several slots, so there each row has
+a script of its own; redis-py refuses those in a cluster's pipelines, so rows are sorted by node and each node gets a
+pipeline of its own; a row whose key is on the move follows it alone.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from redis import RedisCluster
 from redis.exceptions import AskError, MovedError
 
+from stores.guards import raise_arguments
+
 _ELSEWHERE: Final = (MovedError, AskError)
 
+ROWS_A_SCRIPT: Final = 64
+"""Rows of one script: Redis does nothing else meanwhile, for some tenths of a millisecond."""
 
-class Write(NamedTuple):
-    """The key of a row and the arguments of its script."""
-
-    key: bytes
-    arguments: list[bytes]
+SCRIPTS_A_TURN: Final = 32
+"""Scripts sent before their answers are waited for."""
 
 
-def run_script(client: Any, script: str, writes: Sequence[Write], lifetime_s: int | None) -> None:
-    """Run a script of :mod:`stores.guards` for each row, and renew the lifetime of rows that were taken.
+@dataclass(frozen=True)
+class GuardedRows:
+    """Rows to write.
+
+    Parameters
+    ----------
+    fields
+        Hash fields of every row; the first guards it.
+    keys
+        Entity of each row, as Redis has it.
+    values
+        The serialised values of each row, in the order of ``fields``.
+    """
+
+    fields: tuple[bytes, ...]
+    keys: Sequence[bytes]
+    values: Sequence[Sequence[bytes]]
+
+
+def write_rows(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> None:
+    """Write rows by a script of :mod:`stores.guards`, in order, and renew the lifetime of those that were taken.
 
     Parameters
     ----------
     client
         redis-py's, of a node or a cluster.
+    script
+        ``RAISE_STATE`` or ``RAISE_TIME``.
     lifetime_s
-        After which Redis forgets an entity; null for never.
+        After which Redis forgets an entity; 0 for never.
     """
     if not isinstance(client, RedisCluster):
-        _run(client, script, writes, lifetime_s)
+        _write_many(client, script, rows, lifetime_s)
         return
     cluster: Any = client  # redis-py's types know little of what it can do
-    nodes: dict[Any, list[Write]] = {}
-    for write in writes:
-        nodes.setdefault(cluster.get_node_from_key(write.key), []).append(write)
-    moved: list[Write] = []
-    for node, some in nodes.items():
-        moved += _run(cluster.get_redis_connection(node), script, some, lifetime_s)
+    nodes: dict[Any, list[int]] = {}
+    for place, key in enumerate(rows.keys):
+        nodes.setdefault(cluster.get_node_from_key(key), []).append(place)
+    moved: list[int] = []
+    for node, places in nodes.items():
+        moved += _write_one_by_one(cluster.get_redis_connection(node), script, rows, places, lifetime_s)
     if moved:
         cluster.nodes_manager.initialize()
-    for key, arguments in moved:
-        taken = cluster.execute_command("EVAL", script, 1, key, *arguments)
-        if taken and lifetime_s:
-            cluster.expire(key, lifetime_s)
+    for place in moved:
+        arguments = raise_arguments(rows.fields, [rows.values[place]], lifetime_s)
+        cluster.execute_command("EVAL", script, 1, rows.keys[place], *arguments)
 
 
-def _run(client: Any, script: str, writes: Sequence[Write], lifetime_s: int | None) -> list[Write]:
-    """Run the script on one node; return the rows whose key is elsewhere."""
+def _write_many(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> None:
+    """Write to one node, many rows by each script."""
+    sha = client.script_load(script)
+    turn = ROWS_A_SCRIPT * SCRIPTS_A_TURN
+    for first in range(0, len(rows.keys), turn):
+        with client.pipeline(transaction=False) as pipe:
+            for start in range(first, min(first + turn, len(rows.keys)), ROWS_A_SCRIPT):
+                keys = rows.keys[start : start + ROWS_A_SCRIPT]
+                values = rows.values[start : start + ROWS_A_SCRIPT]
+                pipe.evalsha(sha, len(keys), *keys, *raise_arguments(rows.fields, values, lifetime_s))
+            pipe.execute()
+
+
+def _write_one_by_one(client: Any, script: str, rows: GuardedRows, places: Sequence[int], lifetime_s: int) -> list[int]:
+    """Write some rows to one node of a cluster; return those whose key is elsewhere."""
     sha = client.script_load(script)
     with client.pipeline(transaction=False) as pipe:
-        for key, arguments in writes:
-            pipe.evalsha(sha, 1, key, *arguments)
+        for place in places:
+            arguments = raise_arguments(rows.fields, [rows.values[place]], lifetime_s)
+            pipe.evalsha(sha, 1, rows.keys[place], *arguments)
         results = pipe.execute(raise_on_error=False)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, _ELSEWHERE):
             raise result
-    if lifetime_s:
-        with client.pipeline(transaction=False) as pipe:
-            for (key, _), result in zip(writes, results, strict=True):
-                if result == 1:
-                    pipe.expire(key, lifetime_s)
-            pipe.execute()
-    return [write for write, result in zip(writes, results, strict=True) if isinstance(result, _ELSEWHERE)]
+    return [place for place, result in zip(places, results, strict=True) if isinstance(result, _ELSEWHERE)]

@@ -43,7 +43,7 @@ def slot_of(key: bytes) -> int:
     Examples
     --------
     >>> slot_of(b"123456789"), slot_of(b"{user1000}.following") == slot_of(b"user1000"), slot_of(b"a{}b")
-    (12739, True, 3891)
+    (12739, True, 13694)
     """
     start = key.find(b"{")
     if start >= 0:

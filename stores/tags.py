@@ -9,6 +9,10 @@ VELOCITY_TAG: Final = "velocity"
 """A batch source with this tag is the transaction log, read for the entity it names (``card``, ``device``,
 ``merchant``). An on-demand view with it (``windows``) is answered from that log."""
 
+CONTEXT_TAG: Final = "context"
+"""An on-demand view with this tag (``columns``) is :func:`fraud.features.context_columns`; the offline store computes
+the same values column by column."""
+
 PIT_TAG: Final = "pit"
 """A view tagged ``pit: strict`` shows a row only to questions later than it; else a row of the same time is seen."""
 

@@ -103,14 +103,13 @@ class Windows:
 
     def values(self, asked: Asked) -> FloatArray:
         """Return every value of ``VELOCITY`` of some rows, shape ``(n, features)`` in Fortran order; NaN is null."""
-        fills = [self._fill(entity, asked) for entity in ENTITIES]
         widths = [len(VELOCITY_FEATURES[entity]) for entity in ENTITIES]
         out = np.empty((len(asked.as_of_ms), sum(widths)), order="F")
         ends = np.cumsum(widths).tolist()
         with ThreadPoolExecutor(min(len(ENTITIES), os.cpu_count() or 1)) as pool:  # kernels let go of the lock
             done = [
-                pool.submit(fill, out[:, end - width : end])
-                for fill, width, end in zip(fills, widths, ends, strict=True)
+                pool.submit(self._fill_into, entity, asked, out[:, end - width : end])
+                for entity, width, end in zip(ENTITIES, widths, ends, strict=True)
             ]
             for one in done:
                 one.result()
@@ -119,6 +118,9 @@ class Windows:
     def arrays(self, asked: Asked, wanted: Sequence[str]) -> dict[str, Any]:
         """Return what :func:`velocity_arrays` does."""
         return velocity_columns_of(self.values(asked), asked.amount_minor, wanted)
+
+    def _fill_into(self, entity: Entity, asked: Asked, out: FloatArray) -> None:
+        self._fill(entity, asked)(out)
 
     def _fill(self, entity: Entity, asked: Asked) -> Callable[[FloatArray], None]:
         questions, until = _questions(self._log, asked, entity), asked.until_us

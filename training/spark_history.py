@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,7 +31,8 @@ def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int)
     Parameters
     ----------
     log
-        Spark data frame in the schema of the transaction log; a transaction may lie in it once.
+        Spark data frame in the schema of the transaction log. A transaction that lies in it twice (same id, time and
+        key) counts once and has one row.
     reports
         Fraud reports with the join keys of their transactions: ``transaction_id``, those keys, and
         ``created_timestamp``; null for none.
@@ -124,7 +126,7 @@ def evaluate_part(table: Any, entity: Entity) -> Any:
     Parameters
     ----------
     table
-        Arrow: columns of the log and ``is_report``.
+        Arrow: columns of the log and ``is_report``, in order of key, time and transaction id.
     """
     said = np.asarray(joined(table[_REPORT]).to_numpy(zero_copy_only=False), np.bool_)
     paid = table.filter(pa.array(~said))
@@ -133,17 +135,28 @@ def evaluate_part(table: Any, entity: Entity) -> Any:
     changes.append(report_changes(reported.select([ID, "event_timestamp"]).rename_columns([ID, "created_timestamp"])))
     keys, numbers = number_keys([paid[JOIN_KEYS[entity]], reported[JOIN_KEYS[entity]]])
     history = sort_history(entity, np.concatenate(numbers), np.concatenate(changes), len(keys))
-    where = places(paid["latitude"], paid["longitude"])
-    party = (hash_column(paid[JOIN_KEYS[PARTIES[entity][0]]]) & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    asked = Questions(numbers[0], microseconds(paid["event_timestamp"]) // 1000, party, where.latitude, where.longitude)
+    once = ~_repeats(paid, numbers[0])
+    rows, number = paid.filter(pa.array(once)), numbers[0][once]
+    where = places(rows["latitude"], rows["longitude"])
+    party = (hash_column(rows[JOIN_KEYS[PARTIES[entity][0]]]) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    asked = Questions(number, microseconds(rows["event_timestamp"]) // 1000, party, where.latitude, where.longitude)
     values = read_history(history, asked)
-    columns = {ID: joined(paid[ID]).cast(pa.string())}
+    columns = {ID: joined(rows[ID]).cast(pa.string())}
     for position, feature in enumerate(VELOCITY_FEATURES[entity]):
         column = values[:, position]
         columns[feature.name] = (
             pa.array(column.astype(np.int64)) if feature.whole else pa.array(column, mask=np.isnan(column))
         )
     return pa.table(columns)
+
+
+def _repeats(paid: Any, number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which sorted transactions are the one before once more; their flags have been joined in its history."""
+    repeated = np.zeros(len(number), np.bool_)
+    names, times = joined(paid[ID]), microseconds(paid["event_timestamp"])
+    same = pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
+    repeated[1:] = same & (np.diff(times) == 0) & (np.diff(number) == 0)
+    return repeated
 
 
 def _with_parties(changes: Changes, paid: Any, entity: Entity) -> Changes:

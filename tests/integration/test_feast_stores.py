@@ -480,20 +480,23 @@ def test_materializing_shows_how_far_it_is(world: World, capsys: pytest.CaptureF
 
 
 def test_a_killed_run_is_finished_by_starting_it_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stores.encoded_columns import EncodedColumns
     from stores.online_store import GuardedRedisOnlineStore
 
     world.materialize()
     whole = stored(world)
     with valkey_client(world.port) as client:
         client.flushall()
-    write, batches = GuardedRedisOnlineStore.online_write_batch, []
+    write, batches = GuardedRedisOnlineStore.online_write_columns, []
 
-    def dying(self: Any, config: Any, table: Any, data: list[Any], progress: Any) -> None:
-        write(self, config, table, data[: len(data) // 2], progress)
-        batches.append(len(data))
+    def dying(self: Any, config: Any, table: Any, columns: EncodedColumns) -> None:
+        half = slice(len(columns.keys) // 2)
+        some = {name: column[half] for name, column in columns.features.items()}
+        write(self, config, table, EncodedColumns(columns.keys[half], columns.times[half], some))
+        batches.append(len(columns.keys))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(GuardedRedisOnlineStore, "online_write_batch", dying)
+    monkeypatch.setattr(GuardedRedisOnlineStore, "online_write_columns", dying)
     with pytest.raises(KeyboardInterrupt):
         world.store.materialize(EPOCH, NOW, feature_views=["card_velocity"])
     monkeypatch.undo()

@@ -25,7 +25,7 @@ def test_it_is_short_and_keeps_no_output() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_comes_from_the_question_to_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TOLLGATE_ROOT", str(ROOT))
+    monkeypatch.setenv("REPOSITORY", str(ROOT))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     client = NotebookClient(read(), timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud.hashing import hash64
@@ -11,6 +11,7 @@ from stores.columns import find_keys, hash_column, hash_strings, microseconds, m
 
 
 @given(st.lists(st.text(max_size=12), max_size=30), st.integers(0, 5))
+@settings(deadline=None)
 def test_a_column_hashes_as_its_strings_do(texts: list[str], skipped: int) -> None:
     array = pa.array(texts, pa.string()).slice(min(skipped, len(texts)))
     expected = [hash64(text) for text in texts[skipped:]]

@@ -1,30 +1,17 @@
 """Rows reach the online store as the bytes that Feast's own messages have."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import pytest
+
+from tests.support.feast_views import view_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def view_of(schema: dict[str, Any]) -> Any:
-    from feast import Entity, FeatureView, Field, FileSource, ValueType
-    from feast.types import String
-
-    view = FeatureView(
-        name="v",
-        entities=[Entity(name="card", join_keys=["card_id"], value_type=ValueType.STRING)],
-        schema=[Field(name=name, dtype=dtype) for name, dtype in schema.items()],
-        source=FileSource(path="nowhere.parquet", timestamp_field="event_timestamp"),
-    )
-    view.entity_columns = [Field(name="card_id", dtype=String)]
-    return view
 
 
 def test_encoded_rows_are_feasts_own_rows_byte_for_byte() -> None:
