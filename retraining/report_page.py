@@ -95,7 +95,7 @@ def candidate_report(
         "as_of": day_text(as_of_ms),
         "held_out": {"from": day_text(test_from), "to": day_text(end - 1), "rows": len(held.is_fraud),
                      "frauds": int(held.is_fraud.sum())},
-        "metrics": _metrics(held, plan.seed),
+        "metrics": _metrics(held, plan.seed, alone=champion is None),
         "segments": _segments(held),
         "policy": {name: policy[name] for name in ("version", "review_at", "decline_at")},
         "labels": {"as_of": day_text(as_of_ms), "delay_days": plan.label_delay_days,
@@ -112,7 +112,7 @@ def _both(held: HeldOut) -> bool:
     return 0 < int(held.is_fraud.sum()) < len(held.is_fraud)
 
 
-def _metrics(held: HeldOut, seed: int) -> dict[str, dict[str, Any]]:
+def _metrics(held: HeldOut, seed: int, *, alone: bool) -> dict[str, dict[str, Any]]:
     """Return each figure of candidate and champion with its interval; nothing where there is one class only."""
     if not _both(held):
         return {}
@@ -130,6 +130,8 @@ def _metrics(held: HeldOut, seed: int) -> dict[str, dict[str, Any]]:
         names += [f"false positives at {recall:.0%} recall" for recall in RECALLS]
         intervals = day_block_intervals(figures, len(ranking.days), resamples=RESAMPLES, seed=seed)
         found[side] = {name: asdict(one) for name, one in zip(names, intervals, strict=True)}
+        if alone:
+            break
     return found
 
 
@@ -214,7 +216,13 @@ def _render(found: Mapping[str, Any], png: bytes) -> str:
 
 def _metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
     return [
-        (name, *(_interval(Interval(**metrics[side][name])) for side in ("candidate", "champion")))
+        (
+            name,
+            *(
+                _interval(Interval(**metrics[side][name])) if side in metrics else ""
+                for side in ("candidate", "champion")
+            ),
+        )
         for name in metrics.get("candidate", {})
     ]
 
