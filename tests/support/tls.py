@@ -92,7 +92,12 @@ def terminate_tls(files: Issued, behind: int, port: int = 0) -> Iterator[int]:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_pass_on(reader, inner_writer), _pass_on(inner_reader, writer))
+        try:
+            await asyncio.gather(_pass_on(reader, inner_writer), _pass_on(inner_reader, writer))
+        except asyncio.CancelledError:  # the terminator ends with a connection open
+            for end in (inner_writer, writer):
+                end.transport.abort()
+            raise
 
     async def listen() -> asyncio.Server:
         return await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
