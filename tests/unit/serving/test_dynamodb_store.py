@@ -80,7 +80,13 @@ def _base64(data: bytes) -> str:
 async def opened(
     service: Service, metrics: Metrics, *, timeout_ms: float = 5_000, credentials: Renewed | None = None
 ) -> AsyncIterator[DynamoDBStore]:
-    listener = await asyncio.start_server(service, "127.0.0.1", 0)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await service(reader, writer)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     endpoint = SignedEndpoint("dynamodb", "eu-west-1", f"http://127.0.0.1:{port}", credentials or Renewed(lambda: KEPT))
     store = DynamoDBStore(endpoint, metrics, timeout_ms=timeout_ms)
@@ -90,6 +96,8 @@ async def opened(
     finally:
         await store.close()
         listener.close()
+        for writer in writers:
+            writer.transport.abort()
         await asyncio.sleep(0.01)
 
 

@@ -31,11 +31,20 @@ async def started(settings: Settings, metrics: Metrics) -> AsyncIterator[RedisSt
 @asynccontextmanager
 async def pretending(server: Server) -> AsyncIterator[int]:
     """Run something on loopback that speaks as ``server`` does."""
-    listener = await asyncio.start_server(server, "127.0.0.1", 0)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await server(reader, writer)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield int(listener.sockets[0].getsockname()[1])
     finally:
         listener.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # lets them go
 
 
 async def until(holds: Callable[[], bool]) -> None:
