@@ -16,6 +16,7 @@ from fraud.windows import (
     DAY,
     LARGE_TIMES,
     LONGEST_MS,
+    REPORT_DELAY_MS,
     RING_KEEP,
     RING_READ,
     RING_SCALARS,
@@ -53,6 +54,8 @@ REPORT = 4
 
 _LENGTHS = np.array([window.length_ms for window in WINDOWS], np.int64)
 _COLUMNS = len(RING_STATISTICS)
+_WEEK = [window.label for window in WINDOWS].index("7d")
+_REPORTS = RING_STATISTICS.index("report_count")
 _BUCKETS = 1024  # of the distinct-count scratch: four times RING_READ
 _COUNTRIES = 26 * 26 + 1
 _RADIUS_KM = 6371.0088
@@ -170,6 +173,7 @@ def read_entries(
     previous = -1
     placed = -1
     known = 0.0
+    matured = 0
     window = 0
     for index in range(newest, oldest - 1, -1):
         entry = entries[index]
@@ -186,6 +190,7 @@ def read_entries(
             previous = index
         if placed < 0 and entry["latitude"] != NOWHERE:
             placed = index
+        matured += REPORT_DELAY_MS < age <= REPORT_DELAY_MS + _LENGTHS[_WEEK]
         amount = entry["amount"]
         whole[0] += 1
         whole[1] += amount
@@ -213,6 +218,7 @@ def read_entries(
     table[first + 1] = known
     table[first + 2] = np.nan
     table[first + 3] = np.nan
+    table[first + 4] = table[_WEEK * _COLUMNS + _REPORTS] / max(1, matured)
     if placed >= 0 and latitude != NOWHERE:
         entry = entries[placed]
         kilometres = distance_km(entry["latitude"], entry["longitude"], latitude, longitude)

@@ -14,7 +14,17 @@ import numpy.typing as npt
 
 from fraud.kernels import kernel
 from fraud.ring import DECLINED, REPORT, Entries, FloatArray
-from fraud.windows import LARGE_AFTER, LARGE_TIMES, SMALL_AMOUNT_MINOR, TILE_STATISTICS, WINDOWS
+from fraud.windows import (
+    DAY,
+    LARGE_AFTER,
+    LARGE_TIMES,
+    REPORT_DELAY_MS,
+    RISK_DAYS,
+    SMALL_AMOUNT_MINOR,
+    TILE_SCALARS,
+    TILE_STATISTICS,
+    WINDOWS,
+)
 
 LATENESS_MS = 60_000
 """A transaction this much older than its entity's newest is still taken, if the pending have room for it."""
@@ -33,20 +43,27 @@ TILE = np.dtype(
         ("large", "<u4"),
     ]
 )
-TILE_TABLE = len(WINDOWS) * len(TILE_STATISTICS)
+TILE_TABLE = len(WINDOWS) * len(TILE_STATISTICS) + len(TILE_SCALARS)
 """Length of the flat table that one read fills."""
 
 LENGTHS = np.array([window.length_ms for window in WINDOWS], np.int64)
 TILES = np.array([window.tile_ms for window in WINDOWS], np.int64)
-ROOM = int(max((LENGTHS + LATENESS_MS) // TILES)) + 3
-"""Tiles a resolution may hold while it is being updated."""
-
 MONTH = len(WINDOWS) - 1
-"""The window whose mean says what is usual at a merchant."""
+"""The window whose mean says what is usual at a merchant, and whose tiles, whole days, hold its risks."""
+
+KEEPS = LENGTHS + np.where(np.arange(len(WINDOWS)) == MONTH, REPORT_DELAY_MS, 0)
+"""How long each resolution keeps its tiles: days as long as a risk reaches back."""
+
+ROOM = int(max((KEEPS + LATENESS_MS) // TILES)) + 3
+"""Tiles a resolution may hold while it is being updated."""
 
 _COLUMNS = len(TILE_STATISTICS)
 TOTALS = 6
 """Running totals of a window: count, sum, declined, small, report, large."""
+
+DELAY_DAYS = REPORT_DELAY_MS // DAY
+RISKS = np.array(RISK_DAYS, np.int64)
+_SCALARS = len(WINDOWS) * _COLUMNS
 
 Tiles = npt.NDArray[np.void]
 IntArray = npt.NDArray[np.int64]
@@ -103,7 +120,7 @@ def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None
             tile["declined"] += np.uint32(item["flags"] & DECLINED)
             tile["small"] += np.uint32(item["amount"] <= SMALL_AMOUNT_MINOR)
             tile["large"] += np.uint32(large)
-        oldest = (row[length - 1]["bucket"] * TILES[window] - LENGTHS[window] - LATENESS_MS) // TILES[window]
+        oldest = (row[length - 1]["bucket"] * TILES[window] - KEEPS[window] - LATENESS_MS) // TILES[window]
         first = 0
         while first < length and row[first]["bucket"] < oldest:
             first += 1
@@ -178,6 +195,64 @@ def close_window(table: FloatArray, window: int, whole: IntArray) -> None:
 
 
 @kernel
+def close_reports(table: FloatArray, as_of: int, reports: IntArray, paid: IntArray, first: int, last: int) -> None:
+    """Fill the scalars: each risk, and the age in days of the first and the last day with a report.
+
+    Parameters
+    ----------
+    reports, paid
+        Of each of :data:`RISKS`: reports of so many days before today, and payments of as many a label delay earlier.
+    first, last
+        First and last day (since the epoch) with a report within 30 days; -1 is none.
+    """
+    for index in range(len(RISKS)):
+        table[_SCALARS + index] = reports[index] / max(1, paid[index])
+    place = _SCALARS + len(RISKS)
+    table[place] = (as_of - first * DAY) / DAY if first >= 0 else np.nan
+    table[place + 1] = (as_of - last * DAY) / DAY if last >= 0 else np.nan
+
+
+@kernel
+def _add_day(ago: int, reports: int, paid: int, reported: IntArray, matured: IntArray) -> None:
+    """Add what happened ``ago`` days before today to every risk that reaches there."""
+    for index in range(len(RISKS)):
+        if 1 <= ago <= RISKS[index]:
+            reported[index] += reports
+        if 1 <= ago - DELAY_DAYS <= RISKS[index]:
+            matured[index] += paid
+
+
+@kernel
+def _read_reports(pending: Entries, days: Tiles, as_of: int, reports: int, table: FloatArray) -> None:
+    """Fill the scalars of a state with so many ``reports`` in 30 days; both arrays are in order of time."""
+    reported = np.zeros(len(RISKS), np.int64)
+    matured = np.zeros(len(RISKS), np.int64)
+    first = -1
+    last = -1
+    if reports > 0:
+        today = as_of // DAY
+        oldest = (as_of - LENGTHS[MONTH]) // DAY
+        for index in range(len(days)):
+            day = np.int64(days[index]["bucket"])
+            count = np.int64(days[index]["report"])
+            _add_day(today - day, count, np.int64(days[index]["count"]), reported, matured)
+            if count > 0 and oldest <= day <= (as_of - 1) // DAY:
+                first = day if first < 0 else first
+                last = day
+        for index in range(len(pending)):
+            item = pending[index]
+            if item["time"] >= as_of:
+                break
+            day = item["time"] // DAY
+            count = 1 if item["flags"] & REPORT else 0
+            _add_day(today - day, count, 1 - count, reported, matured)
+            if count > 0 and day >= oldest:
+                first = day if first < 0 else first
+                last = day
+    close_reports(table, as_of, reported, matured, first, last)
+
+
+@kernel
 def _pending_large(pending: Entries, tiles: Tiles, counts: IntArray) -> npt.NDArray[np.bool_]:
     """Return which of the pending are unusually large, each as of its own time; they lie well within 30 days."""
     large = np.zeros(len(pending), np.bool_)
@@ -233,6 +308,7 @@ def read_tiles(pending: Entries, tiles: Tiles, counts: IntArray, as_of: int, tab
                     whole[3] += item["amount"] <= SMALL_AMOUNT_MINOR
                     whole[5] += large[index]
         close_window(table, window, whole)
+    _read_reports(pending, tiles[start - counts[MONTH] : start], as_of, whole[4], table)
 
 
 @kernel
@@ -245,6 +321,7 @@ def read_prefixes(
     row.
     """
     high = start + np.searchsorted(times[start:stop], as_of)
+    low = high
     whole = np.empty(TOTALS, np.int64)
     for window in range(len(TILES)):
         floor = ((as_of - LENGTHS[window]) // TILES[window]) * TILES[window]
@@ -252,6 +329,37 @@ def read_prefixes(
         for column in range(TOTALS):
             whole[column] = prefixes[high, column] - prefixes[low, column]
         close_window(table, window, whole)
+    reported = np.zeros(len(RISKS), np.int64)
+    matured = np.zeros(len(RISKS), np.int64)
+    first = -1
+    last = -1
+    if whole[4] > 0:
+        for index in range(len(RISKS)):
+            reported[index] = _within(times, prefixes, start, high, as_of // DAY, RISKS[index], 4)
+            matured[index] = _within(times, prefixes, start, high, as_of // DAY - DELAY_DAYS, RISKS[index], 0)
+        first = times[_place_of(prefixes, low, high, prefixes[low, 4] + 1)] // DAY
+        last = times[_place_of(prefixes, low, high, prefixes[high, 4])] // DAY
+    close_reports(table, as_of, reported, matured, first, last)
+
+
+@kernel
+def _within(times: IntArray, prefixes: IntArray, start: int, high: int, until: int, days: int, column: int) -> int:
+    """Return the total of a column over so many whole days before the day ``until``."""
+    after = start + np.searchsorted(times[start:high], until * DAY)
+    before = start + np.searchsorted(times[start:high], (until - days) * DAY)
+    return int(prefixes[after, column] - prefixes[before, column])
+
+
+@kernel
+def _place_of(prefixes: IntArray, low: int, high: int, reports: int) -> int:
+    """Return the row in ``low:high`` with which the running total of reports comes to ``reports``."""
+    while low < high:
+        middle = (low + high) // 2
+        if prefixes[middle + 1, 4] >= reports:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 @kernel

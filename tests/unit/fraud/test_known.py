@@ -16,7 +16,9 @@ from fraud.windows import (
     ENTITIES,
     KINDS,
     RING_READ,
+    RING_SCALARS,
     RING_STATISTICS,
+    TILE_SCALARS,
     TILE_STATISTICS,
     VELOCITY_FEATURES,
     WINDOWS,
@@ -93,7 +95,10 @@ def by_oracle(entity: Entity, items: list[Item], ask: Ask) -> dict[str, float]:
 def statistic_of(entity: Entity, position: int) -> str | None:
     names = RING_STATISTICS if KINDS[entity] == "ring" else TILE_STATISTICS
     row, column = divmod(position, len(names))
-    return f"{names[column]}_{WINDOWS[row].label}" if row < len(WINDOWS) else None
+    if position < len(WINDOWS) * len(names):
+        return f"{names[column]}_{WINDOWS[row].label}"
+    scalar = (RING_SCALARS if KINDS[entity] == "ring" else TILE_SCALARS)[position - len(WINDOWS) * len(names)]
+    return scalar if scalar.startswith("report") else None
 
 
 times = st.one_of(st.integers(0, 5), st.integers(0, 3 * tiles.LATENESS_MS), st.integers(0, 40 * DAY))

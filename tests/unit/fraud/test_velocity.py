@@ -12,7 +12,16 @@ from fraud import history, ring, states, tiles, velocity
 from fraud.errors import InvalidState
 from fraud.hashing import hash32, hash64
 from fraud.velocity import Changes, Question
-from fraud.windows import RING_KEEP, RING_SCALARS, RING_STATISTICS, TILE_STATISTICS, WINDOWS, Entity
+from fraud.windows import (
+    REPORT_DELAY_MS,
+    RING_KEEP,
+    RING_SCALARS,
+    RING_STATISTICS,
+    TILE_SCALARS,
+    TILE_STATISTICS,
+    WINDOWS,
+    Entity,
+)
 from tests.oracle import Event, ring_values, tile_values
 
 START = 1_770_000_000_000
@@ -20,7 +29,10 @@ DAY = 86_400_000
 SCRATCH = ring.new_scratch()
 
 # Times crowd around window edges, tile edges and each other: that is where windows go wrong.
-EDGES = sorted({0, 1, 59_999, 60_000, 60_001} | {w.length_ms + d for w in WINDOWS for d in (-1, 0, 1)})
+EDGES = sorted(
+    {0, 1, 59_999, 60_000, 60_001}
+    | {w.length_ms + late + d for w in WINDOWS for late in (0, REPORT_DELAY_MS) for d in (-1, 0, 1)}
+)
 
 
 @st.composite
@@ -72,7 +84,7 @@ def table_of(entity: Entity, state: bytes, as_of_ms: int, party: str) -> dict[st
         held = states.unpack_ring(state)
         ring.read_entries(held, 0, len(held), asked.as_of_ms, asked.party, *(ring.NOWHERE,) * 2, SCRATCH, table)
     names = [f"{statistic}_{window.label}" for window in WINDOWS for statistic in statistics]
-    names += RING_SCALARS if entity != "merchant" else ()
+    names += RING_SCALARS if entity != "merchant" else TILE_SCALARS
     return dict(zip(names, table.tolist(), strict=True))
 
 
@@ -153,6 +165,20 @@ def test_log_twin_gives_the_bits_of_the_state(keys: list[list[Event]], data: st.
             state, _ = velocity.update(entity, b"", changes(visible))
             online = velocity.read(entity, state, Question(int(as_of[number]), hash32("m2")), SCRATCH)
             assert online.tobytes() == offline[number].tobytes()
+
+
+def test_risk_holds_reports_against_the_payments_they_speak_of() -> None:
+    midnight = START // DAY * DAY
+    paid = [Event(midnight - 8 * DAY + i, f"t{i}", 500, "c", "", "DE") for i in range(4)]
+    later = [Event(midnight - 3 * DAY + i, f"u{i}", 500, "c", "", "DE") for i in range(50)]
+    known = [Event(midnight - DAY + i, f"t{i}", 0, "", "", "DE", report=True) for i in range(3)]
+    device, _ = velocity.update("device", b"", changes([*paid, *later, *known]))
+    merchant, _ = velocity.update("merchant", b"", changes([*paid, *later, *known]))
+    assert table_of("device", device, midnight + DAY // 2, "c")["report_risk_7d"] == 3 / 4
+    found = table_of("merchant", merchant, midnight + DAY // 2, "c")
+    assert [found[f"report_risk_{window}"] for window in ("24h", "7d", "30d")] == [3 / 4] * 3
+    assert (found["report_first_days"], found["report_last_days"]) == (1.5, 1.5)
+    assert table_of("merchant", merchant, midnight + 2 * DAY, "c")["report_risk_24h"] == 0.0
 
 
 def test_quiet_card_counts_fall_to_zero_by_themselves() -> None:
