@@ -98,7 +98,8 @@ def sorted_places(key: IntArray, changes: Changes, keys: int) -> IntArray:
 def repeats(changes: Changes) -> npt.NDArray[np.bool_]:
     """Return where a change of one sorted key is the one before it over again, shape ``(n - 1,)``."""
     kind = changes["flags"] & ring.REPORT
-    return (np.diff(changes["time"]) == 0) & (changes["id"][1:] == changes["id"][:-1]) & (kind[1:] == kind[:-1])
+    alike = (np.diff(changes["time"]) == 0) & (changes["id"][1:] == changes["id"][:-1]) & (kind[1:] == kind[:-1])
+    return np.asarray(alike, np.bool_)
 
 
 @kernel

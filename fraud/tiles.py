@@ -78,6 +78,13 @@ def _month(row: Tiles, length: int, time: int) -> tuple[int, int]:
 
 
 @kernel
+def oldest_kept(newest: int, window: int) -> int:
+    """Return the oldest bucket that a read within the lateness of the ``newest`` one can reach."""
+    reach: int = (newest * TILES[window] - LENGTHS[window] - LATENESS_MS) // TILES[window]
+    return reach
+
+
+@kernel
 def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None:
     """Add the one transaction in ``pending`` to the tile of each resolution; drop tiles no window can reach."""
     item = pending[0]
@@ -109,7 +116,7 @@ def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None
             tile["declined"] += np.uint32(item["flags"] & DECLINED)
             tile["small"] += np.uint32(item["amount"] <= SMALL_AMOUNT_MINOR)
             tile["large"] += np.uint32(large)
-        oldest = (row[length - 1]["bucket"] * TILES[window] - LENGTHS[window] - LATENESS_MS) // TILES[window]
+        oldest = oldest_kept(row[length - 1]["bucket"], window)
         first = 0
         while first < length and row[first]["bucket"] < oldest:
             first += 1
@@ -145,6 +152,17 @@ def apply_pending(
     pending[place] = new
     length += 1
     limit = pending[length - 1]["time"] - LATENESS_MS
+    folded, watermark = fold_before(pending, length, limit, watermark, tiles, counts)
+    for index in range(folded, length):
+        pending[index - folded] = pending[index]
+    return length - folded, watermark, TOOK
+
+
+@kernel
+def fold_before(
+    pending: Entries, length: int, limit: int, watermark: int, tiles: Tiles, counts: IntArray
+) -> tuple[int, int]:
+    """Fold the oldest of the pending, those before ``limit`` or too many; return (how many, watermark)."""
     folded = 0
     count = 0
     total = 0
@@ -159,9 +177,7 @@ def apply_pending(
         watermark = max(watermark, time + 1)
         _fold(pending[folded : folded + 1], is_large(pending[folded]["amount"], count, total), tiles, counts)
         folded += 1
-    for index in range(folded, length):
-        pending[index - folded] = pending[index]
-    return length - folded, watermark, TOOK
+    return folded, watermark
 
 
 @kernel

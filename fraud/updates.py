@@ -47,7 +47,7 @@ class Updates:
     @property
     def took(self) -> BoolArray:
         """Whether each change changed anything."""
-        return self.fates == ring.TOOK
+        return np.asarray(self.fates == ring.TOOK, np.bool_)
 
 
 def update_rings(states: Sequence[bytes], changes: Entries, starts: IntArray) -> Updates:
