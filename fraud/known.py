@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud import ring, tiles
-from fraud.history import Questions, sorted_places
+from fraud.history import Questions, repeats, sorted_places
 from fraud.kernels import kernel
 from fraud.velocity import POSITIONS, TABLE_LENGTH, Changes, FloatArray
 from fraud.windows import DAY, KINDS, LONGEST_MS, RING_READ, SMALL_AMOUNT_MINOR, Entity
@@ -25,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class KnownHistory:
-    """The changes of all keys of one kind of entity with their arrivals, sorted by (key, time, id, arrival).
+    """The changes of all keys of one kind of entity with arrivals, in order of key, time, id, kind and arrival.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class KnownHistory:
     starts: IntArray
 
     def visible(self, key: int, as_of_ms: int, until: int) -> Changes:
-        """Return what a question sees of one key, in order of (time, id), copies and all."""
+        """Return what a question sees of one key, in order of time, id and kind, copies and all."""
         part = slice(self.starts[key], self.starts[key + 1])
         changes = self.changes[part]
         seen: Changes = changes[(changes["time"] < as_of_ms) & (self.arrived[part] <= until)]
@@ -114,7 +114,7 @@ def _first_copies(history: KnownHistory) -> IntArray:
     places = np.arange(len(changes), dtype=np.int64)
     if len(changes) > 1:
         first = np.ones(len(changes), np.bool_)
-        first[1:] = (changes["time"][1:] != changes["time"][:-1]) | (changes["id"][1:] != changes["id"][:-1])
+        first[1:] = ~repeats(changes)
         first[history.starts[:-1][history.starts[:-1] < len(changes)]] = True
         places = np.maximum.accumulate(np.where(first, places, 0))
     return places
@@ -137,11 +137,7 @@ def _gather(changes: Changes, arrived: IntArray, start: int, stop: int, as_of: i
             place -= 1
             continue
         flags = changes[place]["flags"]
-        while (
-            place > start
-            and changes[place - 1]["time"] == changes[place]["time"]
-            and changes[place - 1]["id"] == changes[place]["id"]
-        ):
+        while place > start and not ring.comes_before(changes[place - 1 : place], changes[place : place + 1]):
             place -= 1  # an earlier copy, so it had arrived too
             flags |= changes[place]["flags"]
         first -= 1

@@ -81,6 +81,12 @@ class EntityChange(msgspec.Struct, frozen=True, gc=False):
     transaction: Transaction | None
 
 
+class _Version(msgspec.Struct, frozen=True):
+    """The one field that every version of a record has."""
+
+    schema: int
+
+
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A record whose transaction is left as it came."""
 
@@ -92,6 +98,7 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     report: Report | None = None
 
 
+_versions = msgspec.json.Decoder(_Version)
 _decoder = msgspec.json.Decoder(Record)
 _encoder = msgspec.json.Encoder()
 _envelopes = msgspec.json.Decoder(_Envelope)
@@ -122,9 +129,9 @@ def parse_record(data: bytes, *, currency: str) -> Record:
     try:
         record = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _check_version(data)
         raise InvalidTransaction("body", f"not a stream record ({masked(str(error))})") from None
-    if record.schema != SCHEMA:
-        raise InvalidTransaction("schema", f"{masked(str(record.schema))} is not {SCHEMA}")
+    _check_schema(record.schema)
     if (record.transaction is None) == (record.kind == "transaction") or (record.report is None) == (
         record.kind == "report"
     ):
@@ -138,6 +145,20 @@ def parse_record(data: bytes, *, currency: str) -> Record:
         check_identifier("transaction_id", record.report.transaction_id)
         check_time("known_ms", record.report.known_ms)
     return record
+
+
+def _check_version(data: bytes) -> None:
+    """Raise :class:`InvalidTransaction` when ``data`` is a record of another schema: then nothing else is amiss."""
+    try:
+        schema = _versions.decode(data).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    _check_schema(schema)
+
+
+def _check_schema(schema: int) -> None:
+    if schema != SCHEMA:
+        raise InvalidTransaction("schema", f"{masked(str(schema))} is not {SCHEMA}")
 
 
 class RecordReader:

@@ -1,8 +1,8 @@
 """Tiles: a busy entity's transactions, summed per bucket, behind a small ring of pending ones.
 
-A state holds the pending (:data:`PENDING`, 32 bytes) sorted by (time, id) and, oldest first, the tiles (:data:`TILE`,
-32 bytes) of each window's resolution; :mod:`fraud.states` has the bytes. At most some 130 tiles are live, so a state is
-bounded by 21 kB; a merchant of four transactions a day needs about 2 kB.
+A state holds the pending (:data:`PENDING`, 32 bytes) in order of time, id and kind and, oldest first, the tiles
+(:data:`TILE`, 32 bytes) of each window's resolution; :mod:`fraud.states` has the bytes. At most some 140 tiles are
+live, so a state is bounded by 46 kB; a merchant of four transactions a day needs about 2 kB.
 
 A transaction waits among the pending until it is ``LATENESS_MS`` older than the newest or the pending are more than
 ``PENDING_KEEP``; then it is folded and forgotten. Below the watermark nothing is taken any more: that is what makes a
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud.kernels import kernel
-from fraud.ring import DECLINED, REPORT, Entries, FloatArray
+from fraud.ring import DECLINED, REPEATED, REPORT, TOO_LATE, TOOK, Entries, FloatArray, comes_before
 from fraud.windows import (
     DAY,
     LARGE_AFTER,
@@ -29,7 +29,13 @@ from fraud.windows import (
 LATENESS_MS = 60_000
 """A transaction this much older than its entity's newest is still taken, if the pending have room for it."""
 
-PENDING_KEEP = 512
+FUTURE_TOLERANCE_MS = 5_000
+"""How far a sender's clock may run ahead. It must stay well below ``LATENESS_MS``: what is taken ahead of its time
+moves the watermark with it, so that one fast clock shortens the lateness of all others by as much."""
+
+PENDING_KEEP = 1_280
+"""At a merchant of 1,000 transactions a minute the stated lateness holds; at more, the oldest of the pending are folded
+before their time, and the lateness is the time in which the last so many came."""
 
 PENDING = np.dtype([("time", "<i8"), ("id", "<u8"), ("amount", "<i8"), ("flags", "<u4"), ("unused", "<u4")])
 TILE = np.dtype(
@@ -89,6 +95,13 @@ def _month(row: Tiles, length: int, time: int) -> tuple[int, int]:
 
 
 @kernel
+def oldest_kept(newest: int, window: int) -> int:
+    """Return the oldest bucket that a read within the lateness of the ``newest`` one can reach."""
+    reach: int = (newest * TILES[window] - KEEPS[window] - LATENESS_MS) // TILES[window]
+    return reach
+
+
+@kernel
 def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None:
     """Add the one transaction in ``pending`` to the tile of each resolution; drop tiles no window can reach."""
     item = pending[0]
@@ -120,7 +133,7 @@ def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None
             tile["declined"] += np.uint32(item["flags"] & DECLINED)
             tile["small"] += np.uint32(item["amount"] <= SMALL_AMOUNT_MINOR)
             tile["large"] += np.uint32(large)
-        oldest = (row[length - 1]["bucket"] * TILES[window] - KEEPS[window] - LATENESS_MS) // TILES[window]
+        oldest = oldest_kept(row[length - 1]["bucket"], window)
         first = 0
         while first < length and row[first]["bucket"] < oldest:
             first += 1
@@ -134,30 +147,39 @@ def _fold(pending: Entries, large: bool, tiles: Tiles, counts: IntArray) -> None
 @kernel
 def apply_pending(
     pending: Entries, length: int, watermark: int, item: Entries, tiles: Tiles, counts: IntArray
-) -> tuple[int, int, bool]:
-    """Take the one transaction in ``item``; return (pending length, watermark, whether anything changed).
+) -> tuple[int, int, int]:
+    """Take the one transaction in ``item``; return (pending length, watermark, what became of it).
 
-    ``pending`` has room for ``PENDING_KEEP + 1``; ``tiles`` has shape ``(windows, ROOM)``.
+    What became of it is ``TOOK``, ``REPEATED`` or, below the watermark, ``TOO_LATE``: there nothing tells a repeat from
+    what never came. ``pending`` has room for ``PENDING_KEEP + 1``; ``tiles`` has shape ``(windows, ROOM)``.
     """
     new = item[0]
     if new["time"] < watermark:
-        return length, watermark, False
+        return length, watermark, TOO_LATE
     place = length
-    while place > 0 and (
-        pending[place - 1]["time"] > new["time"]
-        or (pending[place - 1]["time"] == new["time"] and pending[place - 1]["id"] > new["id"])
-    ):
+    while place > 0 and comes_before(item, pending[place - 1 : place]):
         place -= 1
-    if place > 0 and pending[place - 1]["time"] == new["time"] and pending[place - 1]["id"] == new["id"]:
+    if place > 0 and not comes_before(pending[place - 1 : place], item):
         flags = pending[place - 1]["flags"] | new["flags"]
-        changed = flags != pending[place - 1]["flags"]
+        fate = REPEATED if flags == pending[place - 1]["flags"] else TOOK
         pending[place - 1]["flags"] = flags
-        return length, watermark, changed
+        return length, watermark, fate
     for index in range(length, place, -1):
         pending[index] = pending[index - 1]
     pending[place] = new
     length += 1
     limit = pending[length - 1]["time"] - LATENESS_MS
+    folded, watermark = fold_before(pending, length, limit, watermark, tiles, counts)
+    for index in range(folded, length):
+        pending[index - folded] = pending[index]
+    return length - folded, watermark, TOOK
+
+
+@kernel
+def fold_before(
+    pending: Entries, length: int, limit: int, watermark: int, tiles: Tiles, counts: IntArray
+) -> tuple[int, int]:
+    """Fold the oldest of the pending, those before ``limit`` or too many; return (how many, watermark)."""
     folded = 0
     count = 0
     total = 0
@@ -172,9 +194,7 @@ def apply_pending(
         watermark = max(watermark, time + 1)
         _fold(pending[folded : folded + 1], is_large(pending[folded]["amount"], count, total), tiles, counts)
         folded += 1
-    for index in range(folded, length):
-        pending[index - folded] = pending[index]
-    return length - folded, watermark, True
+    return folded, watermark
 
 
 @kernel
@@ -262,12 +282,18 @@ def _pending_large(pending: Entries, tiles: Tiles, counts: IntArray) -> npt.NDAr
     paid = 0
     count = 0
     total = 0
+    folded = 0
+    sums = 0
+    reached = -1
     for index in range(len(pending)):
         item = pending[index]
         if index == 0 or item["time"] != pending[index - 1]["time"]:
-            count, total = _month(row, len(row), item["time"])
-            count += held
-            total += paid
+            oldest = (item["time"] - LENGTHS[MONTH]) // TILES[MONTH]
+            if oldest != reached:  # once for nearly all of them
+                folded, sums = _month(row, len(row), item["time"])
+                reached = oldest
+            count = folded + held
+            total = sums + paid
         if not item["flags"] & REPORT:
             large[index] = is_large(item["amount"], count, total)
             held += 1

@@ -26,7 +26,7 @@ class Event:
 
 def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str, float]:
     """Every statistic of every window of a ring, by filtering the whole history again for each."""
-    unique = {(event.time_ms, event.name): event for event in events}
+    unique = {(event.time_ms, event.name, event.report): event for event in events}
     before = sorted((e for e in unique.values() if e.time_ms < as_of_ms), key=lambda e: e.time_ms)[-RING_READ:]
     usual = [e.amount for e in before if as_of_ms - WINDOWS[-1].length_ms <= e.time_ms and not e.report]
     out: dict[str, float] = {}
@@ -61,7 +61,7 @@ def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str,
 
 def tile_values(events: Sequence[Event], as_of_ms: int) -> dict[str, float]:
     """Every statistic of every tile-aligned window, by filtering the whole history again for each."""
-    unique = {(event.time_ms, event.name): event for event in events}
+    unique = {(event.time_ms, event.name, event.report): event for event in events}
     out: dict[str, float] = {}
     for window in WINDOWS:
         floor = (as_of_ms - window.length_ms) // window.tile_ms * window.tile_ms

@@ -4,7 +4,7 @@ import base64
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Bench:
         for start in range(0, len(some), size):
             result = apply_batch(some[start : start + size], self.collaborators)
             assert result.failed is None, result.error
-            for name in ("records", "applied", "repeated", "dead_lettered", "conflicts"):
+            for name in ("records", "applied", "repeated", "too_late", "dead_lettered", "conflicts"):
                 setattr(total, name, getattr(total, name) + getattr(result, name))
         return total
 
@@ -111,9 +111,31 @@ def test_repeat_changes_no_byte_and_no_revision(client: "redis.Redis[bytes]", be
     before, numbers = stored(client, keys), revisions(client, keys)
     writes = client.info("commandstats")["cmdstat_hset"]["calls"]
     result = bench.apply(some, size=37)
-    assert (result.applied, result.repeated) == (0, len(some))
+    assert (result.applied, result.repeated + result.too_late) == (0, len(some))
     assert (stored(client, keys), revisions(client, keys)) == (before, numbers)
     assert client.info("commandstats")["cmdstat_hset"]["calls"] == writes
+
+
+def test_record_of_a_fast_clock_blinds_no_merchant(client: "redis.Redis[bytes]", bench: Bench) -> None:
+    """One of 2,001 records is stamped 299 s ahead: it alone is refused, and every other one is taken."""
+    steady = [payment(7 * number, time_ms=START + number * 100) for number in range(2_000)]
+    ahead = payment(1_400_007, time_ms=START + 100_000 + 299_000, card="c-fast")
+    fast = [replace(arrival, arrival_ms=START + 100_000) for arrival in arrivals([ahead])]
+    some = arrivals(steady[:1_000]) + fast + arrivals(steady[1_000:])
+    result = bench.apply(some, size=500)
+    assert (result.dead_lettered, result.too_late) == (len(fast), 0)
+    assert result.applied == len(some) - len(fast)
+    assert {reason.partition(",")[0] for reason, _ in bench.poison()} == {"event_time_ms: lies in the future"}
+
+
+def test_what_comes_too_late_is_counted_apart_from_repeats(client: "redis.Redis[bytes]", bench: Bench) -> None:
+    some = arrivals([payment(7, time_ms=START), payment(14, time_ms=START + 90_000)])
+    bench.apply(some)
+    merchant = {"merchant:m0"}
+    late = [a for a in arrivals([payment(21, time_ms=START - 10)]) if a.partition_key in merchant]
+    result = bench.apply(late + some[-1:])
+    assert some[-1].partition_key in merchant
+    assert (result.applied, result.repeated, result.too_late) == (0, 1, 1)
 
 
 def test_repeat_within_one_batch_is_applied_once(client: "redis.Redis[bytes]", bench: Bench) -> None:

@@ -74,10 +74,10 @@ def by_filtering(entity: Entity, items: list[Item], ask: Ask) -> FloatArray:
 
 def by_oracle(entity: Entity, items: list[Item], ask: Ask) -> dict[str, float]:
     """Every statistic by name, from nothing but a list of what had arrived; copies joined here and now."""
-    first: dict[tuple[int, str], Item] = {}
+    first: dict[tuple[int, str, int], Item] = {}
     for item in arrived_by(items, ask[2]):
         if item[0] == ask[0] >= 0:
-            at = item[1], item[2]
+            at = item[1], item[2], item[4] & ring.REPORT
             kept = first.setdefault(at, item)
             first[at] = (*kept[:4], kept[4] | item[4], kept[5])
     events = [
@@ -88,7 +88,9 @@ def by_oracle(entity: Entity, items: list[Item], ask: Ask) -> dict[str, float]:
         for _, time, name, amount, flags, _ in first.values()
     ]  # fmt: skip
     events = [event for event in events if event.time_ms < ask[1]]
-    events.sort(key=lambda event: (event.time_ms, hash64(event.name)))  # of equals the newest entries are these
+    events.sort(
+        key=lambda event: (event.time_ms, hash64(event.name), event.report)
+    )  # of equals the newest entries are these
     return ring_values(events, ask[1], "m1") if KINDS[entity] == "ring" else tile_values(events, ask[1])
 
 
