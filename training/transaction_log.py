@@ -6,10 +6,12 @@ time and transaction id; ``labels.parquet``; ``truth.parquet`` where somebody kn
 """
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -96,9 +98,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
         yield staging
         staging.replace(out)
     except OSError as error:
+        if error.filename is not None and not _within(error.filename, (staging, out)):
+            raise  # what was read failed, not what is written
         raise UnwritableOutput(f"{out} cannot be written: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _within(name: Any, folders: Sequence[Path]) -> bool:
+    path = Path(os.fsdecode(name))
+    return any(path.is_relative_to(folder) or folder.is_relative_to(path) for folder in folders)
 
 
 def write_transactions(transactions: pa.Table, event_time_ms: IntArray, folder: Path, progress: Progress) -> int:
