@@ -8,7 +8,6 @@ used up the oldest file goes.
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import threading
 import time
@@ -18,10 +17,10 @@ from typing import Final
 
 import msgspec
 
-from fraud.features import FEATURE_NAMES
 from fraud.policy import Decision, Outcome, Override, Reason
 from fraud.tiers import FULL, Tier
 from fraud.transaction import Transaction
+from fraud.vector_names import OWN, VectorLayout
 from fraud.velocity import FloatArray
 from serving.delivery import Delivery
 from serving.logs import Seldom
@@ -36,11 +35,10 @@ PAUSE_S: Final = 0.1
 FILE_BYTES: Final = 64 << 20
 FILE_AGE_S: Final = 3600.0
 SUFFIX: Final = ".jsonl"
-FEATURES_DIGEST: Final = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()[:16]
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A decision on its way to the log."""
+    """A decision on its way to the log, and the layout in which its bundle wants the vector logged."""
 
     transaction: Transaction
     vector: FloatArray
@@ -48,6 +46,7 @@ class Made(msgspec.Struct, frozen=True):
     decision: Decision
     decided_at_ms: int
     latency_s: float
+    layout: VectorLayout = OWN
 
 
 class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +57,8 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     vector
         Feature vector in the order of ``features``, float64 little endian; base64 in JSON. NaN is null.
     features
-        Digest of the ordered feature names, so that a vector is never read with other names.
+        Digest of the ordered feature names, those of the bundle's contract, so that a vector is never read with other
+        names and the bundle is all it takes to read it.
     revisions, times_ms
         What was read: changes behind each entity's state, event time of each view.
     tier, segment
@@ -209,8 +209,8 @@ class DecisionLog:
             revisions=online.revisions(),
             times_ms=online.times_ms(),
             transaction=made.transaction,
-            features=FEATURES_DIGEST,
-            vector=made.vector.astype("<f8", copy=False).tobytes(),
+            features=made.layout.digest,
+            vector=made.layout.arrange(made.vector).astype("<f8", copy=False).tobytes(),
             tier=decision.tier,
             segment=decision.segment,
             scored_outcome=decision.scored_outcome,

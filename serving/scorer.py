@@ -11,6 +11,7 @@ from fraud.policy import Decision
 from fraud.ring import new_scratch
 from fraud.settings import Settings
 from fraud.transaction import Transaction
+from fraud.vector_names import VectorLayout
 from fraud.velocity import FloatArray
 from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
 from serving.decisions import DecisionLog, Made
@@ -103,7 +104,7 @@ class Scorer:
             override,
             propensity,
         )
-        self._record(transaction, vector, online, decision, begun, read, decided_ms)
+        self._record(transaction, vector, online, decision, begun, read, decided_ms, model.layout)
         return decision
 
     def _is_behind(self, transaction: Transaction, online: Online, now_s: float) -> bool:
@@ -138,6 +139,7 @@ class Scorer:
         begun: float,
         read: float,
         decided_ms: int,
+        layout: VectorLayout,
     ) -> None:
         metrics, now = self._metrics, time.perf_counter()
         metrics.latency.add(read - begun, ("store",))
@@ -155,7 +157,7 @@ class Scorer:
             metrics.stale.add((view,))
         if self._writer is not None:
             self._writer.offer(transaction, online)
-        made = Made(transaction, vector, online, decision, decided_ms, now - begun)
+        made = Made(transaction, vector, online, decision, decided_ms, now - begun, layout)
         if self._log is not None:
             self._log.append(made)
         if self._shadow is not None:
