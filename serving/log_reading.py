@@ -11,7 +11,8 @@ import msgspec
 
 from fraud.decision_table import logged_fields
 from fraud.errors import TollgateError
-from serving.decisions import SUFFIX, LoggedDecision
+from serving.decisions import LoggedDecision
+from serving.line_file import SUFFIX
 
 BUCKET: Final = "s3://"
 MAGIC: Final = b"PAR1"

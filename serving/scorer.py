@@ -141,20 +141,20 @@ class Scorer:
         decided_ms: int,
         layout: VectorLayout,
     ) -> None:
-        metrics, now = self._metrics, time.perf_counter()
-        metrics.latency.add(read - begun, ("store",))
-        metrics.latency.add(now - read, ("score",))
-        metrics.latency.add(now - begun, ("total",))
-        metrics.scores.add(decision.score, (decision.model_version,))
+        metrics, now, version = self._metrics, time.perf_counter(), decision.model_version
+        metrics.latency.add(read - begun, (version, "store"))
+        metrics.latency.add(now - read, (version, "score"))
+        metrics.latency.add(now - begun, (version, "total"))
+        metrics.scores.add(decision.score, (version,))
         degraded = "true" if decision.missing else "false"
-        metrics.decisions.add((decision.model_version, decision.policy_version, decision.outcome, degraded))
-        metrics.tiers.add((decision.tier,))
+        metrics.decisions.add((version, decision.policy_version, decision.outcome, degraded))
+        metrics.tiers.add((version, decision.tier))
         if decision.override:
-            metrics.overrides.add((decision.override,))
+            metrics.overrides.add((version, decision.override))
         for view in decision.missing:
-            metrics.missing.add((view,))
+            metrics.missing.add((version, view))
         for view in decision.stale:
-            metrics.stale.add((view,))
+            metrics.stale.add((version, view))
         if self._writer is not None:
             self._writer.offer(transaction, online)
         made = Made(transaction, vector, online, decision, decided_ms, now - begun, layout)

@@ -11,7 +11,7 @@ from fraud.errors import TollgateError
 from fraud.features import FEATURE_NAMES, NO_PROFILES
 from fraud.policy import Decision, Policy
 from fraud.windows import ENTITIES
-from serving import decisions
+from serving import decisions, line_file
 from serving.decisions import DecisionLog, Made
 from serving.log_reading import read_log
 from serving.metrics import Metrics
@@ -123,7 +123,7 @@ def test_a_full_queue_loses_and_counts(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_files_are_closed_when_they_are_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decisions, "FILE_BYTES", 400_000)
+    monkeypatch.setattr(line_file, "FILE_BYTES", 400_000)
     written(tmp_path, 700)
     sizes = [file.stat().st_size for file in tmp_path.iterdir()]
     assert len(sizes) > 1
@@ -146,7 +146,7 @@ def test_a_full_disk_is_counted_and_leaves_no_torn_line(tmp_path: Path) -> None:
         "metrics = facts.Metrics()\n"
         "log = facts.DecisionLog(Path(sys.argv[1]), metrics=metrics)\n"
         "everything = [facts.made(number) for number in range(600)]\n"
-        "log._open(Path(sys.argv[1]))\n"
+        "log._file.start()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))\n"
         "for item in everything:\n"
         "    log.append(item)\n"
