@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fraud.transaction import Transaction
 from serving.answers import Answer, BatchAnswer, ErrorAnswer, answer_of, encode, error_of
-from serving.logs import Seldom
+from serving.logs import Seldom, place_of
 from serving.metrics import Metrics
 from serving.requests import (
     MAX_BODY_BYTES,
@@ -71,7 +71,7 @@ class App:
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # the outermost loop of a request: the others must go on
-            self._seldom.warn("request_failed", error=type(error).__name__)
+            self._seldom.warn("request_failed", error=type(error).__name__, at=place_of(error))
             status, body = 500, encode(error_of("internal_error", "", "the request failed here; it may be sent again"))
         path = scope["path"]
         self._metrics.requests.add((path if path in _METHODS else "other", str(status)))

@@ -11,6 +11,7 @@ from fraud.policy import Decision
 from fraud.ring import new_scratch
 from fraud.settings import Settings
 from fraud.transaction import Transaction
+from fraud.vector_names import VectorLayout
 from fraud.velocity import FloatArray
 from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
 from serving.decisions import DecisionLog, Made
@@ -103,7 +104,7 @@ class Scorer:
             override,
             propensity,
         )
-        self._record(transaction, vector, online, decision, begun, read, decided_ms)
+        self._record(transaction, vector, online, decision, begun, read, decided_ms, model.layout)
         return decision
 
     def _is_behind(self, transaction: Transaction, online: Online, now_s: float) -> bool:
@@ -138,24 +139,25 @@ class Scorer:
         begun: float,
         read: float,
         decided_ms: int,
+        layout: VectorLayout,
     ) -> None:
-        metrics, now = self._metrics, time.perf_counter()
-        metrics.latency.add(read - begun, ("store",))
-        metrics.latency.add(now - read, ("score",))
-        metrics.latency.add(now - begun, ("total",))
-        metrics.scores.add(decision.score, (decision.model_version,))
+        metrics, now, version = self._metrics, time.perf_counter(), decision.model_version
+        metrics.latency.add(read - begun, (version, "store"))
+        metrics.latency.add(now - read, (version, "score"))
+        metrics.latency.add(now - begun, (version, "total"))
+        metrics.scores.add(decision.score, (version,))
         degraded = "true" if decision.missing else "false"
-        metrics.decisions.add((decision.model_version, decision.policy_version, decision.outcome, degraded))
-        metrics.tiers.add((decision.tier,))
+        metrics.decisions.add((version, decision.policy_version, decision.outcome, degraded))
+        metrics.tiers.add((version, decision.tier))
         if decision.override:
-            metrics.overrides.add((decision.override,))
+            metrics.overrides.add((version, decision.override))
         for view in decision.missing:
-            metrics.missing.add((view,))
+            metrics.missing.add((version, view))
         for view in decision.stale:
-            metrics.stale.add((view,))
+            metrics.stale.add((version, view))
         if self._writer is not None:
             self._writer.offer(transaction, online)
-        made = Made(transaction, vector, online, decision, decided_ms, now - begun)
+        made = Made(transaction, vector, online, decision, decided_ms, now - begun, layout)
         if self._log is not None:
             self._log.append(made)
         if self._shadow is not None:

@@ -119,7 +119,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
     writer = _start_writer(settings, metrics)
     overrides = Overrides(metrics)
     lists = _start_lists(settings, metrics, overrides)
-    shadow = _start_shadow(settings, metrics)
+    shadow = _start_shadow(settings, metrics, key)
     scorer = Scorer(
         model,
         store=store,
@@ -132,7 +132,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
     )
     embedded = _start_embedded(settings, metrics, scorer)
     app = App(scorer, metrics=metrics, currency=settings.currency)
-    metrics.bundles_loaded.add((model.bundle.version,))
+    metrics.bundles_loaded.add(("champion", model.bundle.version))
     about = "The bundle in service."
     metrics.gauges.append(
         Gauge("tollgate_serving", about, lambda: {(scorer.model.bundle.version,): 1.0}, ("model_version",))
@@ -212,11 +212,11 @@ def _start_lists(settings: Settings, metrics: Metrics, overrides: Overrides) -> 
     return lists
 
 
-def _start_shadow(settings: Settings, metrics: Metrics) -> Shadow | None:
+def _start_shadow(settings: Settings, metrics: Metrics, key: bytes | None) -> Shadow | None:
     if not settings.shadow_dir:
         return None
     log = Path(settings.decision_log) if settings.decision_log else None
-    shadow = Shadow(Path(settings.shadow_dir), log=log, metrics=metrics)
+    shadow = Shadow(Path(settings.shadow_dir), log=log, metrics=metrics, key=key)
     try:
         shadow.start()
     except OSError as error:

@@ -24,7 +24,7 @@ from fraud.errors import InvalidState, StoreUnavailable
 from fraud.transaction import Transaction
 from fraud.windows import JOIN_KEYS, Entity
 from serving.decoding import decode_revision
-from serving.logs import Seldom
+from serving.logs import Seldom, place_of
 from serving.metrics import Metrics
 from serving.online import Online
 from stores.access import Access
@@ -140,7 +140,7 @@ class WriteThrough:
             try:
                 self.write([seen for seen in batch if seen is not None])
             except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
-                self._seldom.warn("write_through_failed", error=type(error).__name__)
+                self._seldom.warn("write_through_failed", error=type(error).__name__, at=place_of(error))
 
     def write(self, batch: Sequence[Seen]) -> None:
         """Apply each transaction to its card, device and network address, each over what was read."""
