@@ -1,4 +1,4 @@
-"""The container's entry point: ``serve``, as SageMaker starts it; ``rescore`` for the log, ``sign``, and ``lists``.
+"""The container's entry point: ``serve``, as SageMaker starts it; and ``rescore``, ``sign``, ``schema``, ``lists``.
 
 It uses the standard library's argument parser: the container carries no command-line library.
 """
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--decline-at", type=float, help="count outcomes under this threshold instead")
     again.add_argument("--json", action="store_true", help="write the result as JSON")
     add_list_commands(commands.add_parser("lists", help="add, remove and show entries of the allow and block lists"))
+    commands.add_parser("schema", help="print the OpenAPI description of these settings' scorer")
     sign = commands.add_parser("sign", help="sign a bundle, for scorers that serve signed ones only")
     sign.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
     sign.add_argument("--key-file", required=True, metavar="FILE", help="the key, 32 bytes or more")
@@ -63,6 +64,14 @@ def _serve(_options: argparse.Namespace) -> int:
     settings = read_settings(os.environ)
     start_logging()
     serve(settings)
+    return 0
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    from serving.schema import openapi
+
+    described = msgspec.json.encode(openapi(read_settings(os.environ).currency))
+    sys.stdout.buffer.write(msgspec.json.format(described, indent=2) + b"\n")
     return 0
 
 
@@ -94,7 +103,7 @@ def _rescore(options: argparse.Namespace) -> int:
     return 0 if found.compared and not (found.different or found.unreadable) else 1
 
 
-_COMMANDS: Final = {"rescore": _rescore, "sign": _sign, "lists": run_list_command}
+_COMMANDS: Final = {"rescore": _rescore, "sign": _sign, "schema": _schema, "lists": run_list_command}
 
 if __name__ == "__main__":
     main()
