@@ -68,8 +68,12 @@ class Settings:
         Directory of the decision log, empty for none; most of it kept there, in MB, the oldest files go first.
     decision_stream
         Firehose delivery stream that takes every decision; empty for none.
+    request_budget_ms
+        From the arrival of a request to its answer; what waits too long for the online store is decided without it.
+    most_connections
+        Open connections of clients, of one process; more are refused.
     store_timeout_ms
-        Longest wait for the online store in one request.
+        Longest wait for the online store in one request; four fifths of the budget are never exceeded.
     stale_after_s
         Age at which a batch profile is reported stale.
     velocity_stale_after_s
@@ -108,6 +112,8 @@ class Settings:
     decision_log: str = ""
     decision_log_mb: int = _bounded(10_240, 128, 10_485_760)
     decision_stream: str = ""
+    request_budget_ms: int = _bounded(50, 5, 60_000)
+    most_connections: int = _bounded(2048, 8, 65_536)
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)
     velocity_stale_after_s: int = _bounded(3600, 1, 31_536_000)

@@ -1,4 +1,4 @@
-"""The container's entry point: ``serve``, as SageMaker starts it; ``rescore`` for the log, ``sign``, and ``lists``.
+"""The container's entry point: ``serve``, as SageMaker starts it; and ``rescore``, ``sign``, ``schema``, ``lists``.
 
 It uses the standard library's argument parser: the container carries no command-line library.
 """
@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("rescore", help="make the decisions of a log again; status 1 on any difference")
     _add_rescore_options(again)
     add_list_commands(commands.add_parser("lists", help="add, remove and show entries of the allow and block lists"))
+    commands.add_parser("schema", help="print the OpenAPI description of these settings' scorer")
     sign = commands.add_parser("sign", help="sign a bundle, for scorers that serve signed ones only")
     sign.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
     sign.add_argument("--key-file", required=True, metavar="FILE", help="the key, 32 bytes or more")
@@ -84,13 +85,21 @@ def _serve(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _schema(_options: argparse.Namespace) -> int:
+    from serving.schema import openapi
+
+    described = msgspec.json.encode(openapi(read_settings(os.environ).currency))
+    sys.stdout.buffer.write(msgspec.json.format(described, indent=2) + b"\n")
+    return 0
+
+
 def _rescore(options: argparse.Namespace) -> int:
     from serving.rescore_command import run_rescore_command
 
     return run_rescore_command(options)
 
 
-_COMMANDS: Final = {"rescore": _rescore, "sign": _sign, "lists": run_list_command}
+_COMMANDS: Final = {"rescore": _rescore, "sign": _sign, "schema": _schema, "lists": run_list_command}
 
 if __name__ == "__main__":
     main()

@@ -158,6 +158,11 @@ class Metrics:
                                       ("role", "model_version"))  # fmt: skip
         self.bundles_refused = Counter("tollgate_bundles_refused_total", "Bundles refused at reload.", ("role",))
         self.clients_dropped = Counter("tollgate_clients_dropped_total", "Connections too slow in sending a request.")
+        self.connections_refused = Counter("tollgate_connections_refused_total", "Connections beyond the most taken.")
+        self.requests_unreadable = Counter("tollgate_requests_unreadable_total", "Requests that are no HTTP.")
+        self.requests_shed = Counter("tollgate_requests_shed_total", "Requests turned away after waiting too long.")
+        self.reads_skipped = Counter("tollgate_reads_skipped_total", "Reads not tried, or given up, for want of time.")
+        self.over_budget = Counter("tollgate_over_budget_total", "Requests answered after their budget.")
         self.gauges: list[Gauge] = []
 
     def render(self) -> bytes:

@@ -1,5 +1,7 @@
 """The scorer: from a transaction to a decision, in one function that reads top to bottom."""
 
+import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -14,12 +16,13 @@ from fraud.transaction import Transaction
 from fraud.vector_names import VectorLayout
 from fraud.velocity import FloatArray
 from fraud.windows import ENTITIES, VELOCITY_FEATURES, Entity
+from serving.budget import Budget
 from serving.decisions import DecisionLog, Made
 from serving.lag import StreamLag
-from serving.logs import note, warn
+from serving.logs import Seldom, note, warn
 from serving.metrics import Metrics
 from serving.model import Model
-from serving.online import Online, read_online, without_invalid_states
+from serving.online import Online, nothing_read, read_online, without_invalid_states
 from serving.overrides import Overrides
 from serving.shadow import Shadow
 from serving.store import OnlineStore
@@ -60,9 +63,13 @@ class Scorer:
         self._shadow = shadow
         self._metrics = metrics
         self._stale_after_ms = settings.stale_after_s * 1000
+        self._store_timeout_s = settings.store_timeout_ms / 1000.0
         self._scratch = new_scratch()
+        self._seldom = Seldom()
 
-    async def decide(self, transaction: Transaction, decision_id: str, *, explain: bool = False) -> Decision:
+    async def decide(
+        self, transaction: Transaction, decision_id: str, *, explain: bool = False, budget: Budget | None = None
+    ) -> Decision:
         """Turn one transaction into one decision; degrades rather than fails.
 
         Parameters
@@ -71,11 +78,13 @@ class Scorer:
             Names the decision in the log.
         explain
             Give reasons for an approval too.
+        budget
+            Of the request it came with; null for as long as the store may take.
         """
         begun = time.perf_counter()
         model = self.model
         policy = model.bundle.policy
-        online = await read_online(transaction, model, self._store, stale_after_ms=self._stale_after_ms)
+        online = await self._read(transaction, model, None if budget is None else budget.left_to_read(begun))
         read = time.perf_counter()
         vector, online = self._vector(transaction, online, model)
         scoring = model.scoring(online.unread, behind=self._is_behind(transaction, online, begun))
@@ -106,6 +115,18 @@ class Scorer:
         )
         self._record(transaction, vector, online, decision, begun, read, decided_ms, model.layout)
         return decision
+
+    async def _read(self, transaction: Transaction, model: Model, within_s: float | None) -> Online:
+        """Read what the online store knows, unless there is no time; never waits longer than ``within_s``."""
+        if within_s is None or within_s >= self._store_timeout_s:
+            return await read_online(transaction, model, self._store, stale_after_ms=self._stale_after_ms)
+        if within_s > 0.0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    return await read_online(transaction, model, self._store, stale_after_ms=self._stale_after_ms)
+        self._metrics.reads_skipped.add()
+        self._seldom.warn("budget_spent_before_reading")
+        return nothing_read(model)
 
     def _is_behind(self, transaction: Transaction, online: Online, now_s: float) -> bool:
         """Return whether velocity is older than allowed, by what was just read and what was before it."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
@@ -14,11 +15,11 @@ from typing import Final
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fraud.errors import TollgateError
 from fraud.settings import Settings
 from serving.app import App
+from serving.clients import Throttle, client_connections, drop_slow_clients
 from serving.decisions import DecisionLog
 from serving.delivery import TIMEOUT_S as DELIVERY_TIMEOUT_S
 from serving.delivery import Delivery
@@ -42,9 +43,6 @@ DRAIN_S: Final = 25
 """SageMaker kills 30 s after SIGTERM."""
 
 KEEP_ALIVE_S: Final = 75
-SLOW_REQUEST_S: Final = 10.0
-"""A connection whose request is not whole after this long is dropped."""
-
 BACKLOG: Final = 2048
 SWITCH_INTERVAL_S: Final = 0.0005
 """A thread that opens a bundle or writes the log gives the event loop its turn after this long."""
@@ -131,7 +129,7 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
         shadow=shadow,
     )
     embedded = _start_embedded(settings, metrics, scorer)
-    app = App(scorer, metrics=metrics, currency=settings.currency)
+    app = App(scorer, metrics=metrics, currency=settings.currency, budget_ms=settings.request_budget_ms)
     metrics.bundles_loaded.add(("champion", model.bundle.version))
     about = "The bundle in service."
     metrics.gauges.append(
@@ -142,13 +140,13 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
         scorer.model = new
 
     reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics, key=key)
-    server = _Server(_config(app))
+    server = _Server(_config(app, client_connections(metrics, settings.most_connections)))
     try:
         await store.start()
         _listen(listener, settings)
         _on_signals(server, app, reloader)
         reloader.start()
-        sweeping = asyncio.get_running_loop().create_task(_drop_slow_clients(server, metrics))
+        sweeping = asyncio.get_running_loop().create_task(drop_slow_clients(server, metrics))
         note("scorer_started", port=settings.bind_port, seconds=round(time.perf_counter() - begun, 3))
         await server.serve(sockets=[listener])
         sweeping.cancel()
@@ -239,16 +237,18 @@ def _listen(listener: socket.socket, settings: Settings) -> None:
         raise _taken(settings.bind_host, settings.bind_port, error) from None
 
 
-def _config(app: App) -> uvicorn.Config:
+def _config(app: App, connections: type[asyncio.Protocol]) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(Throttle())
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=connections,
         ws="none",
         lifespan="off",
         interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -267,33 +267,3 @@ def _on_signals(server: _Server, app: App, reloader: Reloader) -> None:
     loop.add_signal_handler(signal.SIGTERM, drain)
     loop.add_signal_handler(signal.SIGINT, drain)
     loop.add_signal_handler(signal.SIGHUP, reloader.wake)
-
-
-async def _drop_slow_clients(server: _Server, metrics: Metrics) -> None:
-    """Drop connections that have not sent a whole request for a long time; costs other requests nothing."""
-    since: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(1.0)
-        connections = [c for c in server.server_state.connections if isinstance(c, HttpToolsProtocol)]
-        waiting = {c: c.cycle for c in connections if _awaits_client(c)}
-        before, since = since, {}
-        for connection, cycle in waiting.items():
-            known = before.get(connection)
-            since[connection] = known if known is not None and known[0] is cycle else (cycle, loop.time())
-        for connection, (_, first) in since.items():
-            if loop.time() - first > SLOW_REQUEST_S:
-                connection.transport.abort()
-                metrics.clients_dropped.add()
-
-
-def _awaits_client(connection: HttpToolsProtocol) -> bool:
-    """Return whether a connection has begun a request and not finished sending it, or has sent nothing at all."""
-    cycle: RequestResponseCycle | None = connection.cycle
-    if connection.transport.is_closing():
-        return False
-    if cycle is None:
-        return True
-    if cycle.response_complete:
-        return connection.timeout_keep_alive_task is None  # it sent something after the last answer
-    return bool(cycle.more_body)
