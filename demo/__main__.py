@@ -25,7 +25,7 @@ def _run() -> None:
     from typer.exceptions import TyperException
 
     from demo.command import app
-    from fraud.errors import TollgateError
+    from fraud.errors import TollgateError, sentence
 
     stop_in_order()
     try:
@@ -33,10 +33,8 @@ def _run() -> None:
             raise KeyboardInterrupt
     except typer.Abort:
         raise KeyboardInterrupt from None
-    except TollgateError as error:
-        _end(str(error), 1)
-    except OSError as error:
-        _end(f"{error.filename or 'the disk'}: {error.strerror}", 1)
+    except (TollgateError, OSError) as error:
+        _end(sentence(error), 1)
     except TyperException as error:
         _end(str(error), 2)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from demo.errors import DemoStopped
-from demo.figures import Found, write_summary
+from demo.figures import Found, json_text, write_json, write_summary
 from demo.history import SIZES
 from demo.places import DEFAULT_FOLDER, ROOT, Places, alone, make_places
 from demo.screen import Screen
@@ -30,6 +30,9 @@ def demo(
         Path, typer.Option(help="Folder of everything it makes; an earlier demo's is replaced.")
     ] = DEFAULT_FOLDER,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Valkey and the scorer running until Ctrl-C.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here too; - writes them to standard output.")
+    ] = None,
 ) -> None:
     """Run the whole loop with real processes and end with figures and a report."""
     if data not in ("simulated", "handbook"):
@@ -43,23 +46,29 @@ def demo(
         stack.enter_context(alone(out.resolve()))
         places = make_places(out.resolve())
         options = Options(data, size, seed, source, replay_seconds)
-        found = play_story(stack, screen, places, options, started=started)
-        show(found, screen, places)
+        found, curl = play_story(stack, screen, places, options, started=started)
+        show(found, screen, places, json_file)
         if keep:
             port = os.environ["TOLLGATE_REDIS_PORT"]
-            screen.console.print(f"Valkey listens on 127.0.0.1:{port} (TOLLGATE_REDIS_PORT={port}); Ctrl-C ends it")
+            screen.say(
+                f"Valkey (export TOLLGATE_REDIS_PORT={port}) and the scorer go on until Ctrl-C; ask it with\n{curl}"
+            )
             signal.pause()
 
 
-def show(found: Found, screen: Screen, places: Places) -> None:
-    """Write summary and report; print the table a person reads."""
-    from demo.report import result_table, write_report
+def show(found: Found, screen: Screen, places: Places, json_file: Path | None) -> None:
+    """Write summary and report; print what a person reads, or the figures alone where they are asked for."""
+    from demo.report import result_rows, write_report
 
     summary = write_summary(found, places.summary)
     write_report(found, summary, places.report)
-    screen.console.print()
-    screen.console.print(result_table(found, summary))
-    screen.console.print(f"report   {_shown(places.report)}\nfigures  {_shown(places.summary)}")
+    if str(json_file) == "-":
+        typer.echo(json_text(summary), nl=False)
+        return
+    if json_file is not None:
+        write_json(summary, json_file)
+    screen.rows("Tollgate: the whole loop on this machine", result_rows(found, summary))
+    screen.rows("", [("report", str(_shown(places.report))), ("figures", str(_shown(places.summary)))])
 
 
 def _shown(path: Path) -> Path:

@@ -1,12 +1,12 @@
 """What the demo found, gathered for the screen, the page and ``summary.json``."""
 
 import json
-import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from demo.learning import Compared
+from demo.memory import MemoryWatch
 from demo.replay import Answers, percentiles
 from monitoring.parity import Parity
 from retraining.weekly import WeekReport
@@ -22,10 +22,20 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class HourShape:
+    """Payments a minute: before the live hour, in it, and those of them that belong to card testing."""
+
+    before: tuple[int, ...]
+    during: tuple[int, ...]
+    testing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Found:
     """Everything the demo measured."""
 
     data: str
+    hour: HourShape
     answers: Answers
     outcomes: dict[str, dict[str, int]]
     freshness_ms: dict[str, float]
@@ -36,6 +46,7 @@ class Found:
     weeks: tuple[tuple[str, WeekReport], ...]
     shown: tuple[Shown, ...]
     swap: dict[str, Any]
+    memory: MemoryWatch
     seconds: float
     steps: dict[str, float] = field(default_factory=dict)
 
@@ -65,6 +76,7 @@ class Found:
                 "low": cut.low,
                 "high": cut.high,
             },
+            "recall_at_baseline_false_positives": self.compared.recall_at_their_alarms,
             "pr_auc": {"baseline": self.compared.baseline.pr_auc.point, "ours": self.compared.ours.pr_auc.point},
             "gate": {
                 "promoted": sum(report.promoted for report in retrains),
@@ -76,18 +88,24 @@ class Found:
             "swap": self.swap,
             "seconds": round(self.seconds, 1),
             "steps": {name: round(value, 1) for name, value in self.steps.items()},
-            "peak_rss_mb": peak_rss_mb(),
+            "peak_rss_mb": self.memory.peak_mb,
+            "peak_rss_mb_by_process": dict(self.memory.by_process),
         }
 
 
 def write_summary(found: Found, path: Path) -> dict[str, Any]:
     """Write ``summary.json`` and return what it holds."""
     summary = found.summary()
-    path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(summary, path)
     return summary
 
 
-def peak_rss_mb() -> int:
-    """Return the largest resident set of this process or any child that has ended, in MB."""
-    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(kilobytes / 1024)
+def write_json(summary: dict[str, Any], path: Path) -> None:
+    """Write the figures to a file of any folder, new ones too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json_text(summary), encoding="utf-8")
+
+
+def json_text(summary: dict[str, Any]) -> str:
+    """Return the figures as they are written."""
+    return json.dumps(summary, indent=2, allow_nan=False) + "\n"

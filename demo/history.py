@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -37,6 +38,8 @@ class Story:
         Where the live hour begins and the history ends, epoch ms.
     live, live_truth
         The hour's transaction log and its truth, row by row.
+    before_ms
+        Event times of the history just as long before the live hour, epoch ms.
     plan
         Spans of a weekly iteration.
     evaluate_days
@@ -49,6 +52,7 @@ class Story:
     live_start_ms: int
     live: pa.Table
     live_truth: pa.Table
+    before_ms: npt.NDArray[np.int64]
     plan: WeekPlan
     evaluate_days: int
     recall: float
@@ -71,7 +75,16 @@ def simulated(lake: Path, *, size: str, seed: int, say: Say) -> Story:
     simulated_lake.write(history, lake)
     rules = PolicyRules(control_share=CONTROL_SHARE)
     plan = WeekPlan(train_days=21, validation_days=7, test_days=7, label_delay_days=14, seed=seed, rules=rules)
-    return Story("simulated", hour.start_ms, hour.transactions, hour.truth, plan, evaluate_days=14, recall=0.5)
+    return Story(
+        "simulated",
+        hour.start_ms,
+        hour.transactions,
+        hour.truth,
+        _just_before(history.transactions, hour.start_ms, HOUR),
+        plan,
+        evaluate_days=14,
+        recall=0.5,
+    )
 
 
 def handbook(lake: Path, source: Path, *, say: Say) -> Story:
@@ -89,7 +102,7 @@ def handbook(lake: Path, source: Path, *, say: Say) -> Story:
     last_day = max((lake / "transactions").iterdir())
     path = last_day / "part-0.parquet"
     log = pq.read_table(path)
-    time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
+    time = event_times(log)
     start = int(time[0]) // DAY * DAY + 13 * HOUR
     first, last = np.searchsorted(time, [start, start + 4 * HOUR]).tolist()
     live = log[first:last]
@@ -98,7 +111,19 @@ def handbook(lake: Path, source: Path, *, say: Say) -> Story:
     truth = ds.dataset(lake / "truth.parquet").to_table()
     place = pc.index_in(live["transaction_id"].combine_chunks(), truth["transaction_id"].combine_chunks())
     plan = WeekPlan(train_days=42, validation_days=14, test_days=14, label_delay_days=7, seed=0)
-    return Story("handbook", start, live, truth.take(place), plan, evaluate_days=28, recall=0.65)
+    before = _just_before(log[:first], start, 4 * HOUR)
+    return Story("handbook", start, live, truth.take(place), before, plan, evaluate_days=28, recall=0.65)
+
+
+def event_times(log: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the event times of a log, epoch ms."""
+    return np.asarray(log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000)
+
+
+def _just_before(log: pa.Table, start_ms: int, span_ms: int) -> npt.NDArray[np.int64]:
+    """Return the event times in the span that ends at ``start_ms``, epoch ms."""
+    time = event_times(log)
+    return time[(time >= start_ms - span_ms) & (time < start_ms)]
 
 
 def _forget_the_future(lake: Path, start_ms: int) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from demo.errors import DemoStopped
 from demo.history import Story
 from demo.places import DEFAULT_FOLDER, ROOT, Places
+from demo.screen import Advance, Step
 from fraud.features import SERVICE
 from fraud.windows import DAY
 from retraining.gate import GateLimits
@@ -35,16 +36,43 @@ from training.split import not_known_compromised
 
 WEEK_MS: Final = 7 * DAY
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Caught:
+    """How many frauds there are of one type, and which share of them is caught.
+
+    Parameters
+    ----------
+    frauds
+        How many there are.
+    theirs, ours
+        Shares caught by the baseline and by the champion, each at its own threshold for the compared catch of all
+        frauds: the same catch overall, at very different false positives.
+    ours_at_their_alarms
+        Share caught by the champion at the threshold that raises as many false positives as the baseline does.
+    """
+
+    frauds: int
+    theirs: float
+    ours: float
+    ours_at_their_alarms: float
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Champion and frozen baseline on the same unseen days, judged by the truth."""
+    """Champion and frozen baseline on the same unseen days, judged by the truth.
+
+    ``recall_at_their_alarms`` is the share of all frauds that the champion catches with as many false positives as the
+    baseline raises at the compared catch.
+    """
 
     baseline: Evaluation
     ours: Evaluation
     cut: FalsePositiveCut
-    by_type: Mapping[str, tuple[int, float, float]]
+    by_type: Mapping[str, Caught]
+    recall_at_their_alarms: float
     picture: Path
     first_day: str
     last_day: str
@@ -105,19 +133,39 @@ def feast_config(places: Places) -> Path:
     return copy
 
 
-def materialize(store: Any, story: Story) -> None:
-    """Fill the online store from the history, as ``feast materialize`` does."""
+def materialize(store: Any, story: Story, step: Step) -> None:
+    """Fill the online store from the history, as ``feast materialize`` does, view by view so that a bar can move."""
     end = datetime.fromtimestamp(story.live_start_ms / 1000, UTC)
     start = datetime.fromtimestamp((story.live_start_ms - 400 * DAY) / 1000, UTC)
-    with contextlib.redirect_stdout(io.StringIO()):
-        store.materialize(start, end)
+    views = sorted(view.name for view in store.list_feature_views() if view.online)
+    for done, view in enumerate(views):
+        step.say(view)
+        step.advance(done, len(views))
+        with contextlib.redirect_stdout(io.StringIO()):
+            store.materialize(start, end, feature_views=[view])
 
 
 def train(
-    build: Builder, registry: Registry, story: Story, *, as_of_ms: int, read_plan: Mapping[str, Any], limits: GateLimits
+    build: Builder,
+    registry: Registry,
+    story: Story,
+    read_plan: Mapping[str, Any],
+    limits: GateLimits,
+    *,
+    as_of_ms: int,
+    progress: Advance,
 ) -> WeekReport:
-    """Run one weekly iteration of the product at a time of the story."""
-    return run_week(build, registry, as_of_ms=as_of_ms, plan=story.plan, read_plan=read_plan, root=ROOT, limits=limits)
+    """Run one weekly iteration of the product at a time of the story; the bar counts the trees of its largest fit."""
+    return run_week(
+        build,
+        registry,
+        as_of_ms=as_of_ms,
+        plan=story.plan,
+        read_plan=read_plan,
+        root=ROOT,
+        limits=limits,
+        progress=progress,
+    )
 
 
 def compiled_plan(store: Any) -> dict[str, Any]:
@@ -172,6 +220,7 @@ def compare_with_baseline(
         for scores in (theirs, ours)
     ]
     time = rows.event_time_ms[unseen]
+    flagged = _flagged(theirs, ours, is_fraud, judged)
     cut = compare(theirs, ours, is_fraud, time, recall=story.recall, seed=0, resamples=400)
     picture = places.folder / "comparison.png"
     draw_comparison(
@@ -188,7 +237,8 @@ def compare_with_baseline(
         judged[0],
         judged[1],
         cut,
-        _recall_by_type(theirs, ours, truth[1][unseen], judged),
+        _caught_by_type(flagged, truth[1][unseen]),
+        float(flagged[2][is_fraud].mean()),
         picture,
         _day(int(time[0])),
         _day(int(time[-1])),
@@ -222,17 +272,27 @@ def truth_of(rows: TrainingSet, lake: Path) -> tuple[BoolArray, npt.NDArray[np.o
     return found["is_fraud"].to_numpy(), np.asarray(types.to_numpy(zero_copy_only=False), object)
 
 
-def _recall_by_type(
-    theirs: npt.NDArray[np.float64],
-    ours: npt.NDArray[np.float64],
-    kind: npt.NDArray[np.object_],
-    judged: list[Evaluation],
-) -> dict[str, tuple[int, float, float]]:
-    """Return, per fraud type, how many there are and which share each model catches at the compared recall."""
-    flagged = [scores >= found.at_recall[0].threshold for scores, found in zip((theirs, ours), judged, strict=True)]
-    theirs_caught, ours_caught = flagged
+def _flagged(
+    theirs: FloatArray, ours: FloatArray, is_fraud: BoolArray, judged: Sequence[Evaluation]
+) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Return what the baseline and the champion flag at the compared catch, and the champion at the baseline's alarms.
+
+    The third flags no more legitimate payments than the first, and as many of them but for ties.
+    """
+    baseline, champion = (
+        scores >= found.at_recall[0].threshold for scores, found in zip((theirs, ours), judged, strict=True)
+    )
+    alarms = int((baseline & ~is_fraud).sum())
+    of_legitimate = np.sort(ours[~is_fraud])[::-1]
+    return baseline, champion, ours > of_legitimate[min(alarms, len(of_legitimate) - 1)]
+
+
+def _caught_by_type(
+    flagged: tuple[BoolArray, BoolArray, BoolArray], kind: npt.NDArray[np.object_]
+) -> dict[str, Caught]:
+    """Return, per fraud type, how many there are and which share each model catches."""
     return {
-        name: (int(of.sum()), float(theirs_caught[of].mean()), float(ours_caught[of].mean()))
+        name: Caught(int(of.sum()), *(float(one[of].mean()) for one in flagged))
         for name in sorted(set(kind) - {""})
         if (of := np.asarray(kind == name)).any()
     }

@@ -90,7 +90,7 @@ def live_processes(places: Places, cloud: Cloud, *, redis_port: int, currency: s
     """Run the stream worker and the scorer, ready for traffic."""
     port = free_port()
     environ = deployment(places, cloud, redis_port=redis_port, bind_port=port, currency=currency)
-    work = ["streaming", "work", "--state-dir", str(places.stream / "state"), "--json"]
+    work = ["streaming", "work", "--state-dir", str(places.stream / "state")]
     with (
         started("stream worker", work, places, environ) as worker,
         started("scorer", ["serving", "serve"], places, environ) as scorer,
@@ -123,7 +123,7 @@ def play(transactions: Sequence[Transaction], running: Live, cloud: Cloud, *, se
     return answers
 
 
-def drain(places: Places, running: Live, *, records: int) -> dict[str, Any]:
+def drain(places: Places, running: Live, *, records: int, step: Step) -> dict[str, Any]:
     """Wait until the worker has applied ``records``, stop it, and return its figures.
 
     Raises
@@ -138,16 +138,10 @@ def drain(places: Places, running: Live, *, records: int) -> dict[str, Any]:
         running.worker.check()
         if path.exists():
             seen = json.loads(path.read_text())["records"]
+            step.advance(seen, records)
             if seen >= records:
                 stop(running.worker.process)
                 figures: dict[str, Any] = json.loads(path.read_text())
                 return figures
         time.sleep(0.1)
     raise DemoStopped(f"the stream worker applied {seen} of {records} records within {DRAIN_WITHIN_S:.0f} s")
-
-
-def keep_asking(transactions: Sequence[Transaction], port: int, *, seconds: float) -> Answers:
-    """Send transactions evenly for some seconds: traffic during which a new champion is promoted."""
-    return asyncio.run(
-        replay(transactions, port=port, seconds=seconds, answered=lambda _t, _d: None, tick=lambda _n: None)
-    )

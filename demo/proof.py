@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from demo.places import Places
+from demo.replay import percentiles
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.transaction import Transaction
 from monitoring.certificate import certify_decisions, read_applied
@@ -92,4 +93,4 @@ def event_freshness(stream: Mapping[str, Any], changes: Path) -> dict[str, float
     lag = table["visible_ms"].to_numpy() - table["arrival_ms"].to_numpy()
     if not len(lag):
         return dict(stream["freshness_ms"])
-    return {"p50": float(np.quantile(lag, 0.5)), "p99": float(np.quantile(lag, 0.99))}
+    return percentiles(lag, (0.5, 0.99))

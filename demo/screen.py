@@ -2,13 +2,29 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 Advance = Callable[[int, int], None]
+
+NAME_WIDTH: Final = 30
+"""Columns of a step's name; with eight for its seconds a note of 38 still fits a terminal of 80."""
+
+
+class CountColumn(TextColumn):
+    """Items done and items there are, once that is known."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        """Return the count of one task; nothing while there is no total."""
+        return Text("" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}")
 
 
 class RateColumn(TextColumn):
@@ -27,7 +43,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self._progress: Progress | None = None
+        self.result = Console(highlight=False)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator["Step"]:
@@ -36,8 +52,8 @@ class Screen:
         with Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            CountColumn(),
             RateColumn(),
             TimeElapsedColumn(),
             console=self.console,
@@ -47,8 +63,19 @@ class Screen:
             step = Step(progress, name)
             yield step
         seconds = time.perf_counter() - started
-        note = f" [dim]{step.note}[/]" if step.note else ""
-        self.console.print(f"[green]✓[/] {name}{note} [cyan]{seconds:.1f} s[/]")
+        self.console.print(
+            f"[green]✓[/] {name:<{NAME_WIDTH}}[cyan]{seconds:6.1f} s[/]  [dim]{escape(step.note)}[/]", soft_wrap=True
+        )
+
+    def rows(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Print a result: a title and a line for each name and value, on standard output, nothing cut or wrapped."""
+        self.result.print(f"\n[bold]{title}[/]\n" if title else "", soft_wrap=True)
+        for name, value in rows:
+            self.result.print(f"[bold]{name:<{NAME_WIDTH}}[/]  {escape(value)}", soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print a text as it is, on standard error."""
+        self.console.print(text, soft_wrap=True, markup=False)
 
 
 class Step:

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from demo.errors import DemoStopped
-from demo.figures import Found, Shown
+from demo.figures import Found
 from demo.history import Story, handbook, simulated
 from demo.interrupt import stop_if_asked, uninterrupted
 from demo.learning import (
@@ -26,12 +25,15 @@ from demo.learning import (
     open_feature_store,
     train,
 )
-from demo.live import Cloud, Live, drain, keep_asking, live_processes, play
+from demo.live import Cloud, Live, drain, live_processes, play
+from demo.memory import MemoryWatch
 from demo.places import Places
 from demo.processes import aws_endpoint, stop, valkey, wait_for_http
 from demo.proof import applied_rows, certify, compare_at_rest, event_freshness, join_the_lake
 from demo.replay import Answers, transactions_of
 from demo.screen import Screen, Step
+from demo.showing import curl_line, fraud_types, hour_shape, outcomes_by_type, worth_showing
+from demo.traffic import SteadyTraffic
 from fraud.features import CROSS_FEATURES, VELOCITY
 from fraud.record import records_of
 from fraud.transaction import Transaction
@@ -44,6 +46,9 @@ from retraining.weekly import Builder, WeekReport
 from training.dataset import TrainingSet, build_training_set
 from training.labels import read_labels, settle_labels
 from training.profiles import write_profiles
+
+SWAP_WITHIN_S: Final = 15.0
+"""The scorer looks for a new bundle every second, and opens and warms it before it serves it."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Stage:
-    """What every part of the story needs: where, on which screen, for whom, and what stops the processes."""
+    """What every part of the story needs: what stops the processes, where to show and keep, what was asked for."""
 
     stack: ExitStack
     screen: Screen
     places: Places
     options: Options
     clock: "Clock"
+    memory: MemoryWatch
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
@@ -90,9 +96,11 @@ class Learned:
     compared: Compared
 
 
-def play_story(stack: ExitStack, screen: Screen, places: Places, options: Options, *, started: float) -> Found:
-    """Run every part and return what was found; ``stack`` stops the processes whatever happens."""
-    stage = Stage(stack, screen, places, options, Clock())
+def play_story(
+    stack: ExitStack, screen: Screen, places: Places, options: Options, *, started: float
+) -> tuple[Found, str]:
+    """Run every part; return what was found and a command that asks the scorer; ``stack`` stops the processes."""
+    stage = Stage(stack, screen, places, options, Clock(), stack.enter_context(MemoryWatch()))
     endpoint, address = stack.enter_context(aws_endpoint(places))
     with uninterrupted():
         redis_port = stack.enter_context(valkey())
@@ -106,22 +114,25 @@ def play_story(stack: ExitStack, screen: Screen, places: Places, options: Option
     answers, stream = _play_hour(stage, cloud, live, hour)
     parity, at_rest = _prove(stage, story, store, hour)
     second, third, swap = _retrain(stage, story, learned, live, hour)
-    types = dict(zip(story.live_truth["transaction_id"].to_pylist(), _types(story.live_truth), strict=True))
-    return Found(
+    types = fraud_types(story.live_truth)
+    found = Found(
         data=options.data,
+        hour=hour_shape(story, types),
         answers=answers,
-        outcomes=_outcomes(answers, types),
+        outcomes=outcomes_by_type(answers, types),
         freshness_ms=event_freshness(stream, places.stream / "changes"),
         stream=stream | {"applied_rows": len(applied_rows(places))},
         parity=parity,
         at_rest=at_rest,
         compared=learned.compared,
         weeks=(("first champion", learned.first), ("this week", second), ("broken stream", third)),
-        shown=_worth_showing(hour, answers, types),
+        shown=worth_showing(hour, answers, types),
         swap=swap,
+        memory=stage.memory,
         seconds=time.perf_counter() - started,
         steps=stage.clock.marks,
     )
+    return found, curl_line(hour[-1], live.port)
 
 
 def _prepare(stage: Stage, redis_port: int) -> tuple[Story, Any]:
@@ -137,15 +148,15 @@ def _prepare(stage: Stage, redis_port: int) -> tuple[Story, Any]:
         else:
             story = simulated(places.lake, size=options.size, seed=options.seed, say=step.say)
         manifest = json.loads((places.lake / "manifest.json").read_text())
-        step.note = f"{manifest['rows']:,} transactions, {manifest['frauds']:,} frauds, {manifest['days']} days"
+        step.note = f"{manifest['rows']:,} transactions, {manifest['frauds']:,} frauds"
     with stage.step("Apply the feature repository") as step:
         store = open_feature_store(apply, environ, places)
         step.note = "feast apply"
     with stage.step("Backfill the nightly profiles") as step:
         report = write_profiles(places.lake, progress=step.advance)
-        step.note = f"{report.card_rows:,} card rows, {report.merchant_rows:,} merchant rows"
+        step.note = f"{report.card_rows:,} card and {report.merchant_rows:,} merchant rows"
     with stage.step("Materialize the online store") as step:
-        materialize(store, story)
+        materialize(store, story, step)
         step.note = "feast materialize, states from the log"
     return story, store
 
@@ -165,14 +176,14 @@ def _learn(stage: Stage, story: Story, store: Any) -> Learned:
             as_of_ms=first_at,
             progress=step.advance,
         )
-        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, through get_historical_features"
+        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, by Feast"
     with stage.step("Train the first champion") as step:
         build = _from_held(rows, places.lake)
-        first = train(build, registry, story, as_of_ms=first_at, read_plan=read_plan, limits=limits)
+        first = train(build, registry, story, read_plan, limits, as_of_ms=first_at, progress=step.advance)
         if not first.promoted:
             raise DemoStopped(f"the first champion was refused: {'; '.join(first.verdict.reasons)}")
         step.note = f"version {first.challenger}"
-    with stage.step("Compare with the frozen baseline") as step:
+    with stage.step("Compare with a frozen baseline") as step:
         compared = compare_with_baseline(rows, registry, story, places, champion_at_ms=first_at)
         step.note = f"{compared.cut.cut:.0%} fewer false positives at {compared.cut.recall:.0%} catch"
     return Learned(rows, registry, read_plan, limits, first, compared)
@@ -182,13 +193,13 @@ def _play_hour(stage: Stage, cloud: Cloud, live: Live, hour: Sequence[Transactio
     """Play the live hour, wait until the stream is drained, and bring home what the worker logged."""
     with stage.step("Play the live hour") as step:
         answers = play(hour, live, cloud, seconds=stage.options.replay_seconds, step=step)
-        step.note = f"{answers.requests:,} payments through HTTP and Kinesis, {answers.errors} errors"
+        step.note = f"{answers.requests:,} payments answered, {answers.errors} errors"
     with stage.step("Drain the stream") as step:
-        stream = drain(stage.places, live, records=sum(1 for t in hour for _ in records_of(t)))
+        stream = drain(stage.places, live, records=sum(1 for t in hour for _ in records_of(t)), step=step)
         for prefix in ("changes/", "transactions/", "dead-letters/"):
             cloud.fetch(prefix, stage.places)
         rows = join_the_lake(stage.places)
-        step.note = f"{stream['applied']:,} changes applied, {rows:,} transactions in the offline log"
+        step.note = f"{stream['applied']:,} changes, {rows:,} transactions kept"
     return answers, stream
 
 
@@ -206,24 +217,29 @@ def _retrain(
     stage: Stage, story: Story, learned: Learned, live: Live, hour: Sequence[Transaction]
 ) -> tuple[WeekReport, WeekReport, dict[str, Any]]:
     """Run this week's iteration under traffic, and one that the gate has to refuse."""
-    now, lake = story.live_start_ms, stage.places.lake
+    now, lake, settings = story.live_start_ms, stage.places.lake, (learned.read_plan, learned.limits)
     with stage.step("Retrain: this week's iteration") as step:
         build = _from_held(learned.rows, lake)
-        second = train(build, learned.registry, story, as_of_ms=now, read_plan=learned.read_plan, limits=learned.limits)
-        answers = keep_asking(hour[:400], live.port, seconds=4.0)
+        with SteadyTraffic(hour[:400], live.port) as traffic:
+            second = train(build, learned.registry, story, *settings, as_of_ms=now, progress=step.advance)
+            swapped = traffic.wait_for(learned.registry.champion_version() or "", within_s=SWAP_WITHIN_S)
         live.scorer.check()
-        step.note = _verdict_note(second)
-    with stage.step("Retrain: with a broken stream, to see it refused") as step:
+        if not swapped:
+            raise DemoStopped(f"the scorer did not take up the promoted champion within {SWAP_WITHIN_S:.0f} s")
+        said = traffic.answers
+        step.note = f"{_verdict_word(second)}; {said.requests:,} answers, {said.errors} errors"
+    with stage.step("Retrain: with a broken stream") as step:
         blind = _without_velocity(learned.rows, before_ms=story.plan.edges(now)[2])
         build = _from_held(blind, lake)
-        third = train(build, learned.registry, story, as_of_ms=now, read_plan=learned.read_plan, limits=learned.limits)
+        third = train(build, learned.registry, story, *settings, as_of_ms=now, progress=step.advance)
         if third.promoted:
             raise DemoStopped("the gate let a model without velocity pass; see the checks in models/history.jsonl")
-        step.note = _verdict_note(third)
+        step.note = f"{_verdict_word(third)}, as it must be: {len(third.verdict.reasons)} checks failed"
     swap = {
-        "requests": answers.requests,
-        "errors": answers.errors,
-        "versions": answers.versions,
+        "requests": said.requests,
+        "errors": said.errors,
+        "versions": said.versions,
+        "before": learned.first.challenger,
         "promoted": second.promoted,
     }
     return second, third, swap
@@ -269,51 +285,5 @@ def _without_velocity(rows: TrainingSet, *, before_ms: int) -> TrainingSet:
     return replace(rows, matrix=matrix)
 
 
-def _verdict_note(report: WeekReport) -> str:
-    if report.promoted:
-        return f"promoted {report.challenger}"
-    return f"refused {report.challenger}: {report.verdict.reasons[0]}"
-
-
-def _types(truth: pa.Table) -> list[str]:
-    return [kind or "" for kind in truth["fraud_type"].to_pylist()]
-
-
-def _outcomes(answers: Answers, types: dict[str, str]) -> dict[str, dict[str, int]]:
-    """Return, per fraud type (legitimate included), how often each outcome was answered."""
-    counts: dict[str, dict[str, int]] = {}
-    for name, decision in answers.decisions.items():
-        row = counts.setdefault(types.get(name) or "legitimate", {"approve": 0, "review": 0, "decline": 0})
-        row[decision["outcome"]] += 1
-    return dict(sorted(counts.items()))
-
-
-def _worth_showing(
-    hour: Sequence[Transaction], answers: Answers, types: dict[str, str], count: int = 3
-) -> tuple[Shown, ...]:
-    """Return caught frauds with reasons, of different types where there are, the highest scores first."""
-    caught = [
-        (types[t.transaction_id], t, answers.decisions[t.transaction_id])
-        for t in hour
-        if types.get(t.transaction_id) and answers.decisions.get(t.transaction_id, {}).get("reasons")
-    ]
-    caught.sort(key=lambda item: -item[2]["score"])
-    chosen: list[tuple[str, Transaction, dict[str, Any]]] = []
-    for item in caught:
-        if len(chosen) < count and item[0] not in {kind for kind, _, _ in chosen}:
-            chosen.append(item)
-    chosen += [item for item in caught if item not in chosen][: count - len(chosen)]
-    return tuple(
-        Shown(
-            kind,
-            {
-                "amount": f"{t.amount_minor / 100:.2f} {t.currency}",
-                "channel": t.channel,
-                "country": t.country,
-                "card": t.card_id,
-                "merchant": t.merchant_id,
-            },
-            decision,
-        )
-        for kind, t, decision in chosen
-    )
+def _verdict_word(report: WeekReport) -> str:
+    return "promoted" if report.promoted else "refused"

@@ -73,3 +73,22 @@ class StoreUnavailable(TollgateError):
 
     code = "store_unavailable"
     retryable = True
+
+
+def sentence(error: Exception) -> str:
+    """Return what a person is told of an expected failure, in one sentence without a stack.
+
+    Examples
+    --------
+    >>> sentence(StoreUnavailable("the store did not answer"))
+    'the store did not answer (store_unavailable)'
+    >>> sentence(FileNotFoundError(2, "No such file or directory", "lake/labels.parquet"))
+    'lake/labels.parquet: No such file or directory'
+    >>> sentence(OSError("Cannot create a directory"))
+    'Cannot create a directory'
+    """
+    if isinstance(error, TollgateError):
+        return f"{error} ({error.code})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    return str(error)

@@ -1,32 +1,34 @@
 """The monitoring command line: ``prove``, ``parity``, ``staleness``, ``ship``."""
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from fraud.bundle import open_bundle
-from fraud.errors import TollgateError
+from fraud.errors import TollgateError, sentence
 from fraud.settings import Settings, read_settings
 from monitoring import certificate, proving, staleness
 from monitoring.certificate import certify_deployment
-from monitoring.printing import print_leaks, print_parity, print_staleness
+from monitoring.printing import print_parity, print_proof, print_staleness
 from monitoring.proving import PROOFS, Advance, Proof, prove, simulated_lake
 from monitoring.shipping import BucketTarget, FolderTarget, Target, ship
 from monitoring.staleness import BURST_WINDOWS, price_of_lag
 from stores.bundle_files import read_bundle
+from training.command_line import wants_only_json, write_figures
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
+]
 Lake = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of a data set.")]
 
 
@@ -43,7 +45,7 @@ def prove_(
     redis_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Use the Redis or Valkey on this local port; else start one.")
     ] = None,
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Prove that no feature sees the future and that what is served is what the log says; fails on any mismatch."""
     chosen: Proof | None = next((name for name in PROOFS if name == only), None)
@@ -59,16 +61,9 @@ def prove_(
         with _steps() as step:
             found = prove(lake, folder, transactions=wanted, seed=seed, only=chosen, settings=settings, step=step)
     data = proving.as_data(found)
-    _write(json_file, data)
-    console = Console(highlight=False)
-    against = data["kernel_against_feast"]
-    console.print(f"{found.transactions:,} transactions; {against['mismatches']} of {against['rows']:,} sampled rows "
-                  "differ between the offline kernels and Feast's get_historical_features", soft_wrap=True)  # fmt: skip
-    if "leaks" in data:
-        print_leaks(console, data["leaks"])
-    if "parity" in data:
-        print_parity(console, data["parity"])
-    console.print("proven" if found.passed else "NOT proven")
+    write_figures(data, json_file)
+    if not wants_only_json(json_file):
+        print_proof(Console(highlight=False), data, transactions=found.transactions, passed=found.passed)
     raise typer.Exit(0 if found.passed else 1)
 
 
@@ -83,14 +78,15 @@ def parity(
             help="UTC time from which on transactions came by the stream; needed while it is behind the lake."
         ),
     ] = None,
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Certify a running deployment: every decision's vector against the log, given what was visible to it."""
     with Console(stderr=True).status("comparing every decision with the log"):
         since = None if streamed_since is None else int(streamed_since.replace(tzinfo=UTC).timestamp() * 1000)
         data = certificate.as_data(certify_deployment(lake, decisions, applied, streamed_since_ms=since))
-    _write(json_file, data)
-    print_parity(Console(highlight=False), data)
+    write_figures(data, json_file)
+    if not wants_only_json(json_file):
+        print_parity(Console(highlight=False), data)
     raise typer.Exit(1 if data["mismatched"] else 0)
 
 
@@ -101,7 +97,7 @@ def staleness_(
     days: Annotated[int, typer.Option(min=1, help="Last days of the lake to ask about.")] = 14,
     fpr: Annotated[float, typer.Option(min=1e-6, max=1.0, help="False positives, share of legitimate rows.")] = 0.005,
     burst_window: Annotated[str, typer.Option(help="1m, 10m or 1h: two earlier payments on the card in it.")] = "1m",
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the price of lag: fraud caught and vectors that differ, with and without write-through."""
     if burst_window not in BURST_WINDOWS:
@@ -110,8 +106,9 @@ def staleness_(
     with _steps() as step, step("Ask again with lag") as advance:
         found = price_of_lag(lake, bundle, days=days, fpr=fpr, burst_window=burst_window, advance=advance)
     data = staleness.as_data(found)
-    _write(json_file, data)
-    print_staleness(Console(highlight=False), data)
+    write_figures(data, json_file)
+    if not wants_only_json(json_file):
+        print_staleness(Console(highlight=False), data)
 
 
 @app.command(name="ship")
@@ -119,13 +116,13 @@ def ship_(
     decisions: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the decision log.")],
     to: Annotated[str, typer.Option(help="A folder, or s3://BUCKET/PREFIX.")],
     delete: Annotated[bool, typer.Option("--delete", help="Delete each log once it is shipped.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Write finished decision logs as Parquet by day and hour; run again, it writes the same files."""
     with _steps() as step, step("Ship the decision log") as advance:
         done = ship(decisions, _target(to), delete=delete, advance=advance)
-    if as_json:
-        typer.echo(json.dumps(done.as_data()))
+    write_figures(done.as_data(), json_file)
+    if wants_only_json(json_file):
         return
     Console(highlight=False).print(
         f"{done.rows:,} decisions of {done.logs:,} logs shipped in {done.files:,} files; {done.before:,} logs were "
@@ -166,18 +163,12 @@ def _steps() -> Iterator[proving.Step]:
         yield step
 
 
-def _write(path: Path | None, data: dict[str, Any]) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Run the command line; an expected failure ends with one sentence and code 2."""
     try:
         app()
-    except TollgateError as error:
-        typer.echo(f"monitoring: {error} ({error.code})", err=True)
+    except (TollgateError, OSError) as error:
+        typer.echo(f"monitoring: {sentence(error)}", err=True)
         raise SystemExit(2) from None
 
 

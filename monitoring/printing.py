@@ -9,6 +9,21 @@ from rich.table import Table
 MOST_LINES: Final = 40
 
 
+def print_proof(console: Console, data: Mapping[str, Any], *, transactions: int, passed: bool) -> None:
+    """Print the proof of :func:`monitoring.proving.as_data`."""
+    against = data["kernel_against_feast"]
+    console.print(
+        f"{transactions:,} transactions; {against['mismatches']} of {against['rows']:,} sampled rows differ between "
+        "the offline kernels and Feast's get_historical_features",
+        soft_wrap=True,
+    )
+    if "leaks" in data:
+        print_leaks(console, data["leaks"])
+    if "parity" in data:
+        print_parity(console, data["parity"])
+    console.print("proven" if passed else "NOT proven")
+
+
 def print_leaks(console: Console, data: Mapping[str, Any]) -> None:
     """Print the audit of :func:`training.leaks.as_data`."""
     changes = ", ".join(f"{kind} {count:,}" for kind, count in data["changes"].items())

@@ -1,6 +1,5 @@
 """``python -m simulation generate``: a world of card payments on disk."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fraud.errors import InvalidSetting
 from simulation import capacity_command
+from simulation.command_line import JsonFile, OneSentence, wants_only_json, write_figures
 from simulation.lake import claim, write
 from simulation.world import STAGES, World, WorldConfig, generate
 
@@ -34,11 +33,10 @@ def generate_command(
     start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First day.")] = FIRST_DAY,
     currency: Annotated[str, typer.Option(help="ISO 4217 code of all amounts.")] = "EUR",
     force: Annotated[bool, typer.Option("--force", help="Replace the world that --out holds.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Generate transactions, labels and truth as Parquet."""
-    console = Console(stderr=True)
-    try:
+    with OneSentence():
         config = WorldConfig(
             days=days,
             transactions_per_day=transactions_per_day,
@@ -47,14 +45,10 @@ def generate_command(
             currency=currency,
         )
         claim(out, force=force)
-        manifest = _generate(config, out, console)
-    except (InvalidSetting, OSError) as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    if as_json:
-        typer.echo(json.dumps(manifest))
-    else:
-        Console().print(_summary(manifest))
+        manifest = _generate(config, out, Console(stderr=True))
+        write_figures(manifest, json_file)
+        if not wants_only_json(json_file):
+            Console().print(_summary(manifest))
 
 
 def _generate(config: WorldConfig, out: Path, console: Console) -> dict[str, object]:

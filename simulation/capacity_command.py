@@ -1,6 +1,5 @@
 """``python -m simulation capacity`` and ``trace``: traffic against the endpoint under its scaling plan."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fraud.errors import TollgateError
 from fraud.scaling import INSTANCE_RATE, PLAN, ScalingPlan
 from simulation.capacity_report import as_json, plot, render, render_sizing
 from simulation.capacity_study import (
@@ -20,6 +18,7 @@ from simulation.capacity_study import (
     study,
     with_payday_minimum,
 )
+from simulation.command_line import JsonFile, OneSentence, wants_only_json, write_figures
 from simulation.endpoint import Platform
 from simulation.scale import as_json as sizing_as_json
 from simulation.scale import size
@@ -46,7 +45,7 @@ def trace_command(
     ramp_minutes: Annotated[int, typer.Option(help="Minutes in which the surge builds up.")] = 3,
 ) -> None:
     """Write a trace of traffic, from the seasons of the simulated world."""
-    with _Errors():
+    with OneSentence():
         trace = make_trace(
             kind, payday=payday.date(), days=days, normal_peak=normal_peak, surge=surge, ramp_minutes=ramp_minutes
         )
@@ -77,18 +76,19 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
         bool, typer.Option(help="Also vary start delay and payday minimum, and lose a zone.")
     ] = True,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 7,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here as JSON.")] = None,
+    json_file: JsonFile = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the run here (.png, .svg, .pdf).")] = None,
 ) -> None:
     """Simulate the scoring endpoint under its scaling plan, request by request."""
-    with _Errors():
+    with OneSentence():
         platform = Platform(
             start_delay_s=start_delay, overhead_ms=overhead_ms, deadline_ms=deadline_ms, price_per_hour=price
         )
         if scale is not None:
             sizing = size(scale, platform=platform)
-            _write_json(sizing_as_json(sizing), json_file)
-            Console().print(render_sizing(sizing, platform))
+            write_figures(sizing_as_json(sizing), json_file)
+            if not wants_only_json(json_file):
+                Console().print(render_sizing(sizing, platform))
             return
         if trace is None:
             raise typer.BadParameter("give --trace FILE (write one with `python -m simulation trace`) or --scale RATE")
@@ -96,22 +96,11 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
         times = _service(service, instance_rate, platform)
         variations = _variations(plan, times, platform) if sensitivity else Variations((), (), (), zone_loss=False)
         found = _watched(read_trace(trace), times, platform, plan, seed=seed, variations=variations)
-        _write_json(as_json(found, plan), json_file)
+        write_figures(as_json(found, plan), json_file)
         if plot_file is not None:
             plot(found, plan, plot_file)
-        Console().print(render(found, plan))
-
-
-class _Errors:
-    """Turns an expected error into one sentence and status 2."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (TollgateError, OSError)):
-            Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
+        if not wants_only_json(json_file):
+            Console().print(render(found, plan))
 
 
 def _service(file: Path | None, instance_rate: float | None, platform: Platform) -> ServiceTimes:
@@ -169,10 +158,3 @@ def _watched(
             variations=variations,
             progress=advance,
         )
-
-
-def _write_json(content: dict[str, object], path: Path | None) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")

@@ -35,16 +35,15 @@ def claim(directory: Path, *, force: bool) -> None:
         raise InvalidSetting(f"{directory} holds {foreign[0]!r}, which is not part of a world; name an empty directory")
     if held and not force:
         raise InvalidSetting(f"{directory} is not empty; name another directory, or replace the world in it by --force")
-    for name in held:
-        entry = directory / name
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    _empty(directory)
     directory.mkdir(parents=True, exist_ok=True)
 
 
 def write(world: World, directory: Path, *, progress: Callable[[int], None] | None = None) -> dict[str, object]:
     """Write ``world`` below an empty or new ``directory`` and return its manifest.
 
-    The manifest is written last: a directory without one is incomplete.
+    The manifest is written last: a directory without one is incomplete. What was written is removed again when writing
+    fails or is interrupted, so the same call can be repeated.
 
     Parameters
     ----------
@@ -61,17 +60,27 @@ def write(world: World, directory: Path, *, progress: Callable[[int], None] | No
         The directory holds something.
     """
     claim(directory, force=False)
-    for day, rows in days_of(world.transactions):
-        folder = directory / "transactions" / f"dt={day}"
-        folder.mkdir(parents=True)
-        _write(rows, folder / "part-0.parquet")
-        if progress is not None:
-            progress(rows.num_rows)
-    _write(world.labels, directory / "labels.parquet")
-    _write(world.truth, directory / "truth.parquet")
-    manifest = describe(world)
-    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    try:
+        for day, rows in days_of(world.transactions):
+            folder = directory / "transactions" / f"dt={day}"
+            folder.mkdir(parents=True)
+            _write(rows, folder / "part-0.parquet")
+            if progress is not None:
+                progress(rows.num_rows)
+        _write(world.labels, directory / "labels.parquet")
+        _write(world.truth, directory / "truth.parquet")
+        manifest = describe(world)
+        (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    except BaseException:
+        _empty(directory)
+        raise
     return manifest
+
+
+def _empty(directory: Path) -> None:
+    """Remove what of a world a directory holds."""
+    for entry in [directory / name for name in _OURS if (directory / name).exists()]:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def describe(world: World) -> dict[str, object]:

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from fraud.errors import TollgateError
+from fraud.errors import TollgateError, sentence
 from fraud.settings import Settings, read_settings
 from streaming.applied import ChangeLog
 from streaming.batches import Collaborators
@@ -34,6 +34,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 StateDir = Annotated[Path, typer.Option(help="Checkpoints and metrics.json; survives a kill.")]
 Applied = Annotated[Path | None, typer.Option(help="Directory of the logs and dead letters; without it, the bucket.")]
 
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
+]
+
 
 @app.command()
 def work(
@@ -45,7 +49,7 @@ def work(
     until_idle: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so many seconds without a record.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON line at the end.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Read the stream and apply it until SIGTERM; settings come from TOLLGATE_* variables."""
     settings = read_settings(os.environ)
@@ -77,13 +81,13 @@ def work(
     worker.run()
     compact(folder)
     states.close()
-    _report(worker.figures.snapshot(), as_json=as_json)
+    _report(worker.figures.snapshot(), json_file)
 
 
 @app.command(name="replay")
 def replay_(
     applied: Applied = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Put dead letters back on the stream after a fix; those that are still refused stay."""
     settings = read_settings(os.environ)
@@ -99,19 +103,19 @@ def replay_(
             now_ms=wall_clock_ms(),
             advance=lambda count: progress.advance(task, count),
         )
-    _report({"replayed": done.replayed, "refused": done.refused}, as_json=as_json)
+    _report({"replayed": done.replayed, "refused": done.refused}, json_file)
 
 
 @app.command(name="compact")
 def compact_(
     applied: Applied = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Merge landed transactions into the offline log, one row per transaction id."""
     start = time.monotonic()
     with Console(stderr=True).status("merging landed transactions"):
         rows = compact(_folder(read_settings(os.environ), applied))
-    _report({"rows": rows, "seconds": round(time.monotonic() - start, 3)}, as_json=as_json)
+    _report({"rows": rows, "seconds": round(time.monotonic() - start, 3)}, json_file)
 
 
 @app.command(name="apply")
@@ -131,12 +135,10 @@ def main() -> None:
     """Run the command line; an expected failure ends with one sentence and code 1."""
     try:
         app()
-    except TollgateError as error:
-        _fail(f"{error} ({error.code})")
+    except (TollgateError, OSError) as error:
+        _fail(sentence(error))
     except (BotoCoreError, ClientError) as error:
         _fail(f"AWS or its emulator refused: {error}")
-    except OSError as error:
-        _fail(f"{error.filename or 'the disk'}: {error.strerror}")
 
 
 def _fail(sentence: str) -> None:
@@ -144,10 +146,14 @@ def _fail(sentence: str) -> None:
     raise SystemExit(1)
 
 
-def _report(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
+def _report(figures: dict[str, Any], json_file: Path | None) -> None:
+    """Print the figures, and write them where they were asked for."""
+    if str(json_file) == "-":
         typer.echo(json.dumps(figures))
         return
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(figures) + "\n", encoding="utf-8")
     for name, value in figures.items():
         typer.echo(f"{name:>16}  {value}")
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fraud.errors import TollgateError
+from fraud.errors import TollgateError, sentence
 from fraud.windows import DAY
 from stores.as_known import AsKnown
 from training.dataset_request import DatasetRequest
@@ -133,10 +133,7 @@ def moment(name: str, text: str) -> int:
 
 def end_with(room: str, error: TollgateError | OSError) -> NoReturn:
     """Say an expected failure in one sentence and end with code 1."""
-    if isinstance(error, TollgateError):
-        typer.echo(f"{room}: {error} ({error.code})", err=True)
-    else:
-        typer.echo(f"{room}: {error.filename or 'the disk'}: {error.strerror}", err=True)
+    typer.echo(f"{room}: {sentence(error)}", err=True)
     raise SystemExit(1)
 
 

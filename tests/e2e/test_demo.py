@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from demo.report import WIDTH
+from demo.screen import NAME_WIDTH
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,25 +47,35 @@ def processes_of(out: Path) -> list[str]:
     return found
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A demo's folder, figures, and what it said."""
+
+    out: Path
+    summary: dict[str, Any]
+    steps: list[str]
+    result: list[str]
+
+
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     out = tmp_path_factory.mktemp("demo") / "run"
-    process = demo(out)
-    _, errors = process.communicate(timeout=1800)
+    process = demo(out, "--json", str(out.with_name("figures") / "demo.json"))
+    result, errors = process.communicate(timeout=1800)
     assert process.returncode == 0, errors[-3000:]
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return out, summary
+    return Ran(out, summary, errors.splitlines(), result.splitlines())
 
 
-def test_every_payment_is_answered(ran: tuple[Path, dict[str, Any]]) -> None:
-    summary = ran[1]
+def test_every_payment_is_answered(ran: Ran) -> None:
+    summary = ran.summary
     assert summary["requests"] > 500
     assert summary["errors"] == 0
     assert sum(sum(row.values()) for row in summary["outcomes"].values()) == summary["requests"]
 
 
-def test_online_equals_offline_for_every_served_vector(ran: tuple[Path, dict[str, Any]]) -> None:
-    summary = ran[1]
+def test_online_equals_offline_for_every_served_vector(ran: Ran) -> None:
+    summary = ran.summary
     parity = summary["parity"]  # on a machine that is busy some answers do without the store, and say so
     assert parity["compared"] + parity["degraded"] == summary["requests"]
     assert parity["compared"] > summary["requests"] / 2
@@ -69,27 +83,62 @@ def test_online_equals_offline_for_every_served_vector(ran: tuple[Path, dict[str
     assert summary["parity_at_rest"]["mismatches"] == 0 < summary["parity_at_rest"]["compared"]
 
 
-def test_gate_refuses_the_model_of_a_broken_stream(ran: tuple[Path, dict[str, Any]]) -> None:
-    gate = ran[1]["gate"]
+def test_gate_refuses_the_model_of_a_broken_stream(ran: Ran) -> None:
+    gate = ran.summary["gate"]
     assert gate["refused"] >= 1
     assert any("ranks_no_worse" in reason for reason in gate["reasons"])
 
 
-def test_swapping_the_champion_drops_no_request(ran: tuple[Path, dict[str, Any]]) -> None:
-    swap = ran[1]["swap"]
-    assert swap["errors"] == 0 < swap["requests"]
+def test_scorer_answers_every_request_while_a_champion_is_trained_and_replaced(ran: Ran) -> None:
+    swap, steps = ran.summary["swap"], ran.summary["steps"]
+    assert swap["errors"] == 0
     assert sum(swap["versions"].values()) == swap["requests"]
+    assert swap["requests"] > 5 * steps["Retrain: this week's iteration"]  # fifty a second where nothing else runs
+    assert len(swap["versions"]) == (2 if swap["promoted"] else 1)
+    assert swap["before"] in swap["versions"]
 
 
-def test_report_is_one_self_contained_page(ran: tuple[Path, dict[str, Any]]) -> None:
-    page = (ran[0] / "report.html").read_text()
+def test_all_processes_together_stay_below_three_gigabytes(ran: Ran) -> None:
+    by_process = ran.summary["peak_rss_mb_by_process"]
+    for name in ("demo", "serving", "streaming", "moto.server", "valkey-server"):
+        assert any(process.startswith(name) for process in by_process), (name, by_process)
+    assert abs(ran.summary["peak_rss_mb"] - sum(by_process.values())) < 5
+    assert ran.summary["peak_rss_mb"] <= 3000
+
+
+def test_figures_are_written_where_asked_for(ran: Ran) -> None:
+    assert json.loads((ran.out.with_name("figures") / "demo.json").read_text()) == ran.summary
+
+
+def rows_of(lines: list[str]) -> list[str]:
+    """The names of the result's rows; of a decision only that it is one."""
+    names = [line[:NAME_WIDTH].rstrip() for line in lines if line[NAME_WIDTH:].startswith("  ")]
+    return ["a decision" if name.split(",")[0] in ("decline", "review") else name for name in names]
+
+
+def test_readme_shows_what_is_printed(ran: Ran) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.split("## What you will see")[1].split("```")[1].splitlines()[1:]
+    steps = [line for line in block if line.startswith("✓")]
+    printed = [line for line in ran.steps if line.startswith("✓")]
+    assert [line[2 : 2 + NAME_WIDTH].rstrip() for line in steps] == list(ran.summary["steps"])
+    assert [line[2 : 2 + NAME_WIDTH].rstrip() for line in printed] == list(ran.summary["steps"])
+    optional = {"answered without the store"}  # where the machine is that busy
+    assert rows_of(block) == [name for name in rows_of(ran.result) if name not in optional]
+    assert max(len(line) for line in block + printed + ran.result if "/" not in line) <= WIDTH
+    took = next(line for line in block if line.startswith("took"))
+    assert int(took[NAME_WIDTH:].split()[0]) < 180
+
+
+def test_report_is_one_self_contained_page(ran: Ran) -> None:
+    page = (ran.out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert 'src="http' not in page
     assert "href=" not in page
 
 
-def test_nothing_is_left_running(ran: tuple[Path, dict[str, Any]]) -> None:
-    assert processes_of(ran[0]) == []
+def test_nothing_is_left_running(ran: Ran) -> None:
+    assert processes_of(ran.out) == []
 
 
 def test_interrupt_stops_everything_that_was_started(tmp_path: Path) -> None:

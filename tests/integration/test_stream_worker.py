@@ -156,7 +156,7 @@ def test_dead_letters_are_put_back_after_the_fix(kinesis: Any, endpoint: str, st
         assert figures["dead_lettered"] == count + 1
         expected = expected_states(good)
         assert stored(client, expected) == expected
-        command = [sys.executable, "-m", "streaming", "replay", "--applied", str(tmp_path / "applied"), "--json"]
+        command = [sys.executable, "-m", "streaming", "replay", "--applied", str(tmp_path / "applied"), "--json", "-"]
         fixed = {**environment(endpoint, stream, port), "TOLLGATE_CURRENCY": "USD"}
         out = subprocess.run(command, env=fixed, check=True, capture_output=True, text=True, cwd=ROOT).stdout
         assert json.loads(out) == {"replayed": count, "refused": 1}

@@ -30,7 +30,7 @@ def worker(
     endpoint: str, stream: str, port: int, directory: Path, *more: str, store: str = "redis"
 ) -> "Iterator[subprocess.Popen[str]]":
     command = [sys.executable, "-m", "streaming", "work", "--state-dir", str(directory / "state")]
-    command += ["--applied", str(directory / "applied"), "--flush-ms", "100", "--json", *more]
+    command += ["--applied", str(directory / "applied"), "--flush-ms", "100", "--json", "-", *more]
     with (directory / "log").open("a") as log:
         environ = environment(endpoint, stream, port, store)
         process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)

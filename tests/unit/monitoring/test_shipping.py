@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud.decision_table import COLUMNS
-from monitoring.__main__ import app
+from monitoring.__main__ import app, main
 from monitoring.errors import UnreadableDecisionLog
 from monitoring.shipping import SCHEMA, BucketTarget, FolderTarget, ship
 from serving.decisions import DecisionLog
@@ -97,10 +97,46 @@ def test_logs_are_shipped_to_a_bucket_by_the_command(tmp_path: Path, monkeypatch
             monkeypatch.setenv(f"TOLLGATE_{'AWS_' if name == 'ENDPOINT' else ''}{name}", value)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        arguments = ["ship", "--decisions", str(tmp_path / "log"), "--to", "s3://lake/decisions", "--delete", "--json"]
+        arguments = [
+            "ship",
+            "--decisions",
+            str(tmp_path / "log"),
+            "--to",
+            "s3://lake/decisions",
+            "--delete",
+            "--json",
+            "-",
+        ]
         said = CliRunner().invoke(app, arguments)
         assert said.exit_code == 0, said.output
         assert json.loads(said.stdout.strip().splitlines()[-1])["before"] == 1
     assert len(found) == 3
     assert all(key.startswith("decisions/dt=2026-02-02/hour=0") for key in found)
     assert list((tmp_path / "log").glob("*.jsonl")) == []
+
+
+@pytest.mark.parametrize("options", [("--to", "/proc/x"), ("--to", "{lake}", "--json", "/proc/x/y.json")])
+def test_place_that_cannot_be_written_is_said_in_one_sentence(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log").close()
+    words = [word.format(lake=tmp_path / "lake") for word in options]
+    monkeypatch.setattr("sys.argv", ["monitoring", "ship", "--decisions", str(tmp_path / "log"), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "monitoring: /proc/x: No such file or directory"
+
+
+def test_figures_of_shipping_go_to_a_file_beside_the_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log").close()
+    words = ["--decisions", str(tmp_path / "log"), "--to", str(tmp_path / "lake"), "--json", str(tmp_path / "f.json")]
+    monkeypatch.setattr("sys.argv", ["monitoring", "ship", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["files"] > 0
+    assert f"{figures['rows']:,} decisions" in capsys.readouterr().out

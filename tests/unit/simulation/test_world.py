@@ -238,4 +238,4 @@ def test_plain_baseline_finds_some_fraud_but_not_most(world: World) -> None:
     model = XGBClassifier(n_jobs=1, n_estimators=60, max_depth=5, learning_rate=0.15, random_state=0)
     model.fit(features[early], fraud[early])
     found = average_precision_score(fraud[late], model.predict_proba(features[late])[:, 1])
-    assert 0.05 < found < 0.6
+    assert 0.1 < found < 0.5, found
