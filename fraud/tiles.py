@@ -253,9 +253,10 @@ def _read_reports(pending: Entries, days: Tiles, as_of: int, reports: int, table
         today = as_of // DAY
         oldest = (as_of - LENGTHS[MONTH]) // DAY
         for index in range(len(days)):
-            day = np.int64(days[index]["bucket"])
-            count = np.int64(days[index]["report"])
-            _add_day(today - day, count, np.int64(days[index]["count"]), reported, matured)
+            tile = days[index]
+            day = int(np.int64(tile["bucket"]))  # unsigned as they lie there
+            count = int(np.int64(tile["report"]))
+            _add_day(today - day, count, int(np.int64(tile["count"])), reported, matured)
             if count > 0 and oldest <= day <= (as_of - 1) // DAY:
                 first = day if first < 0 else first
                 last = day
@@ -346,12 +347,12 @@ def read_prefixes(
     ``prefixes``, shape ``(rows + 1, 6)``, are running totals (count, sum, declined, small, report, large) before each
     row.
     """
-    high = start + np.searchsorted(times[start:stop], as_of)
+    high = start + int(np.searchsorted(times[start:stop], as_of))
     low = high
     whole = np.empty(TOTALS, np.int64)
     for window in range(len(TILES)):
         floor = ((as_of - LENGTHS[window]) // TILES[window]) * TILES[window]
-        low = start + np.searchsorted(times[start:high], floor)
+        low = start + int(np.searchsorted(times[start:high], floor))
         for column in range(TOTALS):
             whole[column] = prefixes[high, column] - prefixes[low, column]
         close_window(table, window, whole)
@@ -361,10 +362,10 @@ def read_prefixes(
     last = -1
     if whole[4] > 0:
         for index in range(len(RISKS)):
-            reported[index] = _within(times, prefixes, start, high, as_of // DAY, RISKS[index], 4)
-            matured[index] = _within(times, prefixes, start, high, as_of // DAY - DELAY_DAYS, RISKS[index], 0)
-        first = times[_place_of(prefixes, low, high, prefixes[low, 4] + 1)] // DAY
-        last = times[_place_of(prefixes, low, high, prefixes[high, 4])] // DAY
+            reported[index] = _within(times, prefixes, start, high, as_of // DAY, int(RISKS[index]), 4)
+            matured[index] = _within(times, prefixes, start, high, as_of // DAY - DELAY_DAYS, int(RISKS[index]), 0)
+        first = int(times[_place_of(prefixes, low, high, int(prefixes[low, 4]) + 1)]) // DAY
+        last = int(times[_place_of(prefixes, low, high, int(prefixes[high, 4]))]) // DAY
     close_reports(table, as_of, reported, matured, first, last)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from fraud.errors import TollgateError
 from fraud.settings import read_settings
 from serving.list_command import add_list_commands, run_list_command

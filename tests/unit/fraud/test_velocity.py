@@ -39,7 +39,7 @@ EDGES = sorted(
 @st.composite
 def events(draw: st.DrawFn, most: int = 60) -> list[Event]:
     count = draw(st.integers(0, most))
-    out = []
+    out: list[Event] = []
     for index in range(count):
         near = draw(st.sampled_from(EDGES))
         spread = draw(st.sampled_from([0, 1, 1_000, 60_000, DAY, 32 * DAY]))

@@ -42,7 +42,7 @@ def test_a_request_that_fails_is_logged_with_the_place_and_no_value(
     metrics, settings = Metrics(), Settings(redis_port=free_port())
     store = open_store(settings, metrics)
     scorer = Scorer(prepare_model(bundle_files()), store=store, log=None, metrics=metrics, settings=settings)
-    app, sent = App(scorer, metrics=metrics, currency="EUR"), []
+    app, sent = App(scorer, metrics=metrics, currency="EUR", budget_ms=50.0), []
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": encode_transaction(payment(1))}
