@@ -27,7 +27,7 @@ EDGES = sorted({0, 1, 59_999, 60_000, 60_001} | {w.length_ms + d for w in WINDOW
 @st.composite
 def events(draw: st.DrawFn, most: int = 60) -> list[Event]:
     count = draw(st.integers(0, most))
-    out = []
+    out: list[Event] = []
     for index in range(count):
         near = draw(st.sampled_from(EDGES))
         spread = draw(st.sampled_from([0, 1, 1_000, 60_000, DAY, 32 * DAY]))
