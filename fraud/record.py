@@ -14,7 +14,7 @@ import numpy as np
 from fraud.errors import InvalidTransaction
 from fraud.transaction import Transaction, check_identifier, check_time, check_transaction, masked
 from fraud.velocity import Changes, entity_key, report_change, transaction_change, transaction_changes
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 
 SCHEMA: Final = 1
 
@@ -196,7 +196,7 @@ class RecordReader:
         transaction, place = known
         entity, key = outer.entity, outer.key
         plain = outer.schema == SCHEMA and outer.kind == "transaction" and outer.report is None
-        if not plain or key != entity_key(entity, transaction):
+        if not plain or key != getattr(transaction, JOIN_KEYS[entity]):
             return self._read_slowly(data)
         name, time_ms = transaction.transaction_id, transaction.event_time_ms
         return EntityChange(entity, key, "transaction", name, time_ms, place, transaction)

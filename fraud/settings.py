@@ -12,6 +12,9 @@ from fraud.errors import InvalidSetting
 
 PREFIX: Final = "TOLLGATE_"
 
+SHORTEST_TTL_S: Final = 31 * 86_400
+"""The longest window, and the day by which a read may lie in the past."""
+
 
 def _bounded(default: float, low: float, high: float) -> Any:
     return field(default=default, metadata={"low": low, "high": high})
@@ -45,6 +48,9 @@ class Settings:
         The online store, when it is Redis; of a cluster any node, or its configuration endpoint.
     redis_cluster
         Whether keys are spread over nodes by slot.
+    redis_key_ttl_s
+        Seconds after which Redis forgets an entity that nobody writes: at least 31 days, so that no window is cut
+        short, or 0 for never. Every write renews it, whoever makes it.
     redis_tls, redis_ca_file
         Whether to speak TLS, with certificate and host name verified; the authority's certificate, empty for the
         system's own authorities.
@@ -94,6 +100,7 @@ class Settings:
     redis_host: str = "127.0.0.1"
     redis_port: int = _bounded(6379, 1, 65535)
     redis_cluster: bool = False
+    redis_key_ttl_s: int = _bounded(0, 0, 315_360_000)
     redis_tls: bool = False
     redis_ca_file: str = ""
     redis_username: str = ""
@@ -161,6 +168,10 @@ def _check(settings: Settings) -> None:
         raise InvalidSetting(f"{PREFIX}ONLINE_STORE={settings.online_store!r} is neither 'redis' nor 'dynamodb'")
     if settings.write_through and settings.online_store != "redis":
         raise InvalidSetting(f"{PREFIX}WRITE_THROUGH=1 needs Redis; on DynamoDB states are left to the stream")
+    if 0 < settings.redis_key_ttl_s < SHORTEST_TTL_S:
+        raise InvalidSetting(
+            f"{PREFIX}REDIS_KEY_TTL_S={settings.redis_key_ttl_s} would cut windows short; set 0 or {SHORTEST_TTL_S}+"
+        )
     if settings.metrics not in ("prometheus", "emf", "both"):
         raise InvalidSetting(f"{PREFIX}METRICS={settings.metrics!r} is none of 'prometheus', 'emf', 'both'")
     code = settings.currency

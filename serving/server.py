@@ -190,7 +190,8 @@ def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
         return None
     directory = Path(settings.decision_log).parent / "written" if settings.decision_log else None
     access = redis_access(settings, patient=True)
-    writer = WriteThrough(access, project=settings.project, metrics=metrics, directory=directory)
+    lifetime_s = settings.redis_key_ttl_s
+    writer = WriteThrough(access, project=settings.project, metrics=metrics, directory=directory, lifetime_s=lifetime_s)
     try:
         writer.start()
     except OSError as error:

@@ -80,10 +80,15 @@ class WriteThrough:
         Feast project, the end of every key.
     directory
         Where changes are told; null for nowhere.
+    lifetime_s
+        After which Redis forgets an entity that nobody writes; 0 for never.
     """
 
-    def __init__(self, access: Access, *, project: str, metrics: Metrics, directory: Path | None) -> None:
+    def __init__(
+        self, access: Access, *, project: str, metrics: Metrics, directory: Path | None, lifetime_s: int = 0
+    ) -> None:
         self._project = project
+        self._lifetime = b"%d" % lifetime_s
         self._metrics = metrics
         self._directory = directory
         self._queue: queue.SimpleQueue[Seen | None] = queue.SimpleQueue()
@@ -185,7 +190,7 @@ class WriteThrough:
         view, revision = self._views[entity], decode_revision(stored) + changed
         fields = state_fields(view, state, revision, velocity.newest_time_ms(entity, state))
         name = entity_key(JOIN_KEYS[entity], key, self._project)
-        command = pack((b"EVALSHA", _SWAP_SHA, b"1", name, view.revision, stored, *fields))
+        command = pack((b"EVALSHA", _SWAP_SHA, b"1", name, view.revision, stored, self._lifetime, *fields))
         told = Written(entity, key, revision, transaction.transaction_id, "transaction", transaction.event_time_ms)
         return _Change(told, name, command)
 

@@ -28,11 +28,13 @@ from fraud.features import (
     evaluate,
 )
 from fraud.ring import new_scratch
+from fraud.settings import Settings
 from fraud.transaction import Transaction
 from fraud.velocity import transaction_change, update
 from fraud.windows import ENTITIES, JOIN_KEYS
 from stores.layout import Value
 from stores.plan import CompiledReader, ReadPlan, plan_data, plan_from
+from streaming.states import RedisStates, connect
 from tests.support.emulators import start_valkey, valkey_client
 from tests.support.lakes import (
     DAY_MS,
@@ -44,6 +46,7 @@ from tests.support.lakes import (
     some_reports,
     write_lake,
 )
+from tests.support.recoveries import COUNT, KEYS, Recovered, stream_today
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -463,6 +466,26 @@ def test_yesterdays_batch_never_resets_todays_state(world: World) -> None:
     assert len(today) > 15
 
 
+def test_history_that_comes_after_todays_stream_is_joined_to_it(world: World) -> None:
+    known = [report.known_ms for report in some_reports(world.payments, 20)]
+    today_ms = max(world.payments[-1].event_time_ms, *known) + DAY_MS
+    states = RedisStates(connect(Settings(redis_port=world.port)), project="fraud")
+    world.materialize(NOW)
+    in_order = stream_today(states, today_ms)
+    with valkey_client(world.port) as client:
+        client.flushall()
+    first = stream_today(states, today_ms)
+    assert all(held.revision == COUNT < in_order[key].revision - COUNT for key, held in first.items())
+    world.materialize(NOW)
+    found = Recovered(today_ms, in_order, dict(zip(KEYS, states.read(KEYS), strict=True)))
+    found.check()
+    assert found.repeated() == found.joined
+    before = stored(world)
+    world.materialize(NOW)
+    assert stored(world) == before
+    states.close()
+
+
 def test_materializing_twice_changes_nothing_and_today_replaces_yesterday(world: World) -> None:
     world.materialize(NOW - timedelta(days=10))
     older = stored(world)
@@ -639,6 +662,18 @@ def test_what_takes_the_guards_away_is_refused() -> None:
         GuardedRedisOnlineStoreConfig(skip_dedup=True)
     with pytest.raises(InvalidStoreConfig, match="NOWHERE"):
         expand_variables("${NOWHERE}:6379", {})
+
+
+def test_lifetime_of_keys_is_one_that_the_stream_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stores.errors import InvalidStoreConfig
+    from stores.online_store import GuardedRedisOnlineStoreConfig
+
+    assert GuardedRedisOnlineStoreConfig().key_ttl_seconds is None
+    with pytest.raises(InvalidStoreConfig, match="TOLLGATE_REDIS_KEY_TTL_S"):
+        GuardedRedisOnlineStoreConfig(key_ttl_seconds=2_678_400)
+    monkeypatch.setenv("TOLLGATE_REDIS_KEY_TTL_S", "2678400")
+    assert GuardedRedisOnlineStoreConfig().key_ttl_seconds == 2_678_400
+    assert GuardedRedisOnlineStoreConfig(key_ttl_seconds=2_678_400).key_ttl_seconds == 2_678_400
 
 
 def test_a_connection_gives_up_and_never_repeats_a_command(world: World) -> None:
