@@ -42,6 +42,8 @@ from retraining.gate import LIMITS, GateLimits
 from retraining.registry import Registry
 from retraining.weekly import Builder, WeekReport
 from training.dataset import TrainingSet, build_training_set
+from training.dataset_files import proven
+from training.dataset_request import DatasetRequest
 from training.labels import read_labels, settle_labels
 from training.profiles import write_profiles
 
@@ -165,7 +167,12 @@ def _learn(stage: Stage, story: Story, store: Any) -> Learned:
             as_of_ms=first_at,
             progress=step.advance,
         )
-        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, through get_historical_features"
+        asked = DatasetRequest(int(rows.event_time_ms[0]), story.live_start_ms, label_delay_ms=0, as_of_ms=first_at)
+        rows, proof = proven(rows, places.lake, asked, seed=0, progress=lambda _done, _all: None)
+        step.note = (
+            f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, through get_historical_features; "
+            f"no leak in {proof.audit.probes} audited rows"
+        )
     with stage.step("Train the first champion") as step:
         build = _from_held(rows, places.lake)
         first = train(build, registry, story, as_of_ms=first_at, read_plan=read_plan, limits=limits)
