@@ -114,6 +114,12 @@ def dataset(
     figures: dict[str, Any] = {name: manifest[name] for name in ("rows", "frauds", "immature_rows_left_out")}
     figures |= {"leaks": len(manifest["leak_audit"]["leaks"]), "sha256": manifest["digests"]["rows"]}
     _report(figures, json_file, manifest=manifest)
+    if not manifest["frauds"]:
+        typer.echo(
+            f"warning: none of {manifest['rows']:,} rows is known to be fraud; no model can be fitted to this set. See "
+            "label_maturity in the manifest, or take a later --as-of",
+            err=True,
+        )
     if not wants_only_json(json_file):
         typer.echo(f"data card        {out / 'card.html'}")
 
@@ -161,6 +167,7 @@ def train(
     version = open_bundle(challenger.files).version
     place = write_bundle(challenger.files, out / "versions" / version)
     about: dict[str, Any] = {"version": version, "lake": lake.name, "as_of_ms": as_of_ms, "rows": len(rows.is_fraud)}
+    about["leak_audit"] = rows.leak_audit
     about["policy"] = _policy(challenger)
     with progress_bar("evaluation: the baseline's trees") as advance:
         report = report_on(challenger, rows, plan, lake, out, judged_by=judge, about=about, progress=advance)

@@ -4,7 +4,7 @@ Features come through Feast's ``get_historical_features`` and the as-of store, i
 bounded by the slab and the float32 matrix that remains. Labels are the ones known at the time asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.windows import DAY
 from stores.as_known import AsKnown, asking_as_known
+from stores.columns import milliseconds
 from stores.files import Location, Span, read_batches, read_files
-from training.errors import IncompleteTrainingSet, InvalidSplit, UnreadableSource
+from training.errors import IncompleteTrainingSet, InvalidSplit
 from training.labels import read_labels, settle_labels
 from training.sampling import EVERY_ROW, Sampling
-from training.transaction_log import TRANSACTIONS_SCHEMA, Progress
+from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, log_folder
 
 SLAB_ROWS = 120_000
 
@@ -55,6 +56,9 @@ class TrainingSet:
     weights
         How many transactions each row stands for, where some were left out or never got a label, see
         :mod:`training.sampling` and :mod:`training.selective`; null when each stands for itself.
+    leak_audit
+        What the leak prover said of these rows, as :meth:`training.dataset_files.Proof.as_data` has it; null where it
+        did not run.
     """
 
     features: tuple[str, ...]
@@ -66,6 +70,7 @@ class TrainingSet:
     is_fraud: BoolArray
     as_of_ms: int
     weights: FloatArray | None = None
+    leak_audit: Mapping[str, Any] | None = None
 
     def between(self, start_ms: int, end_ms: int) -> slice:
         """Return the rows with ``start_ms <= event time < end_ms``."""
@@ -156,10 +161,11 @@ def _features(feature_store: Any, log: pa.Table, progress: Progress) -> Float32A
     return matrix
 
 
-def count_log(lake: Path, start_ms: int, end_ms: int) -> int:
-    """Return how many transactions a lake has in ``[start_ms, end_ms)``, checked as :func:`read_log` checks them."""
-    asked = _asked(start_ms, end_ms)
-    return sum(table.num_rows for table in read_batches(_log_of(lake), ["event_timestamp"], *asked))
+def event_times(lake: Path, start_ms: int, end_ms: int) -> IntArray:
+    """Return the event times of the transactions in ``[start_ms, end_ms)``, epoch ms, in the order of the files."""
+    name, span = _asked(start_ms, end_ms)
+    found = [milliseconds(table[name]) for table in read_batches(_log_of(lake), [name], name, span)]
+    return np.concatenate(found)
 
 
 def labelled_at(rows: TrainingSet, statements: pa.Table, as_of_ms: int) -> TrainingSet:
@@ -197,10 +203,7 @@ def read_log(lake: Path, start_ms: int, end_ms: int) -> pa.Table:
 
 
 def _log_of(lake: Path) -> Location:
-    folder = lake / "transactions"
-    if not folder.is_dir():
-        raise UnreadableSource(f"{folder} is missing: generate or import a data set first")
-    return Location(str(folder))
+    return Location(str(log_folder(lake)))
 
 
 def _asked(start_ms: int, end_ms: int) -> tuple[str, Span]:

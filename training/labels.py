@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from fraud.label import PRECEDENCE
 from stores.files import Location, Span, read_files
 from training.errors import UnreadableSource
-from training.transaction_log import LABELS_SCHEMA
+from training.transaction_log import LABELS_SCHEMA, refuse_address
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -40,6 +40,7 @@ def read_labels(lake: Path) -> pa.Table:
         There is no ``labels.parquet`` (:mod:`training.errors`); or it is broken, lacks a column, has one in another
         type or a null where none may be (:mod:`stores.errors`); the message names file and column.
     """
+    refuse_address(lake)
     path = lake / "labels.parquet"
     if not path.exists():
         raise UnreadableSource(f"{path} is missing: generate or import a data set first")

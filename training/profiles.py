@@ -17,7 +17,7 @@ from fraud.kernels import kernel
 from fraud.windows import DAY, HOUR, LONGEST_MS
 from stores.files import Location, Span, read_files
 from training.errors import UnreadableSource
-from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, moments, write_table
+from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, log_days, moments, write_table
 
 PUBLISHED_AFTER_MS = 2 * HOUR
 _COLUMNS = ["card_id", "merchant_id", "event_timestamp", "amount_minor", "channel", "country"]
@@ -109,10 +109,7 @@ def last_day(lake: Path) -> str:
     UnreadableSource
         The lake has no transaction log.
     """
-    days = sorted(folder.name.removeprefix("dt=") for folder in (lake / "transactions").glob("dt=*"))
-    if not days:
-        raise UnreadableSource(f"{lake / 'transactions'} has no day: generate or import a data set first")
-    return days[-1]
+    return log_days(lake)[-1]
 
 
 def _replace(table: pa.Table, path: Path) -> None:

@@ -53,6 +53,7 @@ def search_command(  # noqa: PLR0913  # one parameter per option
         "searched": {"first_day": day_text(start), "last_day": day_text(end - 1), **asdict(searched)},
         "pr_auc": found.best.pr_auc,
         "own_pr_auc": found.own.pr_auc,
+        "leak_audit": rows.leak_audit,
     }
     write_recipe(out, best, about)
     write_figures({"recipe": asdict(best), **about, "trials": [asdict(trial) for trial in found.trials]}, json_file)

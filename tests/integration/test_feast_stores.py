@@ -337,6 +337,13 @@ def test_contradictions_and_nulls_are_refused_by_name(world: World) -> None:
         (frame.assign(card_id=pd.Series(["c1", None, "c2"])), "'card_id' holds 1 nulls"),
         (frame.drop(columns="merchant_id"), "no column 'merchant_id'"),
         (frame.assign(event_timestamp=pd.to_datetime(pd.Series([NOW, None, NOW]))), "'event_timestamp' holds 1 nulls"),
+        (frame.assign(amount_minor=["1", "12.50", "3"]), "'amount_minor' holds '12.50' in row 1, which is no int64"),
+        (frame.assign(amount_minor=[1.0, 2.0, 3.5]), "'amount_minor' holds 3.5 in row 2, which is no int64"),
+        (frame.assign(latitude=["x", "1", "2"]), "'latitude' holds 'x' in row 0, which is no double"),
+        (
+            frame.assign(amount_minor=pd.array([1, None, 3], "Int64")),
+            "'amount_minor' holds 1 nulls; every payment has an amount, in minor units",
+        ),
     ):
         with pytest.raises(InvalidEntityFrame, match=word):
             world.store.get_historical_features(broken, world.service).to_df()
@@ -556,7 +563,9 @@ def test_reads_find_the_old_or_the_new_values_while_a_run_writes(world: World) -
         reader.join()
     after = count()
     assert before != after
-    assert set(seen) <= {before, after}
+    assert before is not None
+    assert set(seen) <= {before, after}  # never missing,
+    assert seen == sorted(seen, key=[before, after].index)  # never older than what was read before
     assert len(seen) > 1
 
 
