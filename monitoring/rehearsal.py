@@ -34,7 +34,7 @@ from monitoring.parity import UNSEEN, Served
 from monitoring.processes import Feed, feed
 from stores.columns import microseconds
 from stores.guards import RAISE_TIME, raise_arguments
-from stores.layout import Value, encode_moment, encode_value, entity_key, feature_field, timestamp_field
+from stores.layout import encode_moment, encode_value, entity_key, feature_field, timestamp_field
 from stores.plan import CompiledReader, Reading, ReadPlan
 
 IntArray = npt.NDArray[np.int64]
@@ -260,7 +260,7 @@ class _Stage:
 
 
 def _numbers(reading: Reading, names: Sequence[str]) -> tuple[float, ...]:
-    held: list[Value] = [reading.values.get(name) for name in names]
+    held = [reading.values.get(name) for name in names]
     return tuple(float(value) if isinstance(value, int | float) else np.nan for value in held)
 
 

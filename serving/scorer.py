@@ -10,8 +10,10 @@ import numpy as np
 from fraud.errors import InvalidState
 from fraud.features import FEATURE_NAMES, evaluate
 from fraud.policy import Decision
+from fraud.policy_reasons import fallback_reason, override_reason
 from fraud.ring import new_scratch
 from fraud.settings import Settings
+from fraud.tiers import FULL
 from fraud.transaction import Transaction
 from fraud.vector_names import VectorLayout
 from fraud.velocity import FloatArray
@@ -93,10 +95,15 @@ class Scorer:
         segment = policy.segment(transaction, scoring.tier) if policy.segments else None
         scored = policy.outcome(score, degraded=bool(online.missing), tier=scoring.tier, segment=segment)
         decided_ms = time.time_ns() // 1_000_000
-        outcome, override, propensity = self._overrides.settle(
+        outcome, override, propensity, listed = self._overrides.settle(
             transaction, scored, policy, now_s=begun, now_ms=decided_ms
         )
         reasons = scoring.reasons(transaction, vector, row) if explain or outcome != "approve" else ()
+        if override or online.missing or scoring.tier != FULL:
+            by_score = policy.by_score(score, tier=scoring.tier, segment=segment)
+            fallback = fallback_reason(by_score, scored, online.missing, scoring.tier)
+            own = (override_reason(override, listed), fallback)
+            reasons = (*(reason for reason in own if reason is not None), *reasons)
         decision = Decision(
             decision_id,
             transaction.transaction_id,

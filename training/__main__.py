@@ -1,4 +1,4 @@
-"""The training command line: import, profiles, dataset, labels, search, train, evaluate."""
+"""The training command line: import, profiles, dataset, labels, search, train, evaluate, declines."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.features import SERVICE
 from stores.bundle_files import point_to, write_bundle
-from training import evaluate_command, label_command, search_command
+from training import declines_command, evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import (
     as_of_or_end,
@@ -222,6 +222,7 @@ def _interval(interval: Any) -> str:
     return f"{interval.point:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
+declines_command.register(app)
 label_command.register(app)
 evaluate_command.register(app)
 search_command.register(app)

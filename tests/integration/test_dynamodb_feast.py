@@ -25,7 +25,6 @@ from stores import dynamodb_tables
 from stores.dynamodb_layout import encode_time
 from stores.dynamodb_reading import TableReader, unanswered
 from stores.dynamodb_tables import Tables
-from stores.layout import Value
 from stores.plan import CompiledReader, plan_data, plan_from
 from streaming.dynamodb_states import DynamoDBStates
 from streaming.states import Held, Swap
@@ -301,7 +300,7 @@ def test_online_equals_offline(world: World) -> None:
     pd.testing.assert_frame_equal(again.to_df(), online)
 
 
-def read_compiled(world: World, reader: TableReader, keys: dict[str, str]) -> dict[str, Value]:
+def read_compiled(world: World, reader: TableReader, keys: dict[str, str]) -> dict[str, Any]:
     """Return every stored feature of one question, read by the plan alone."""
     request, responses = reader.request(keys), []
     while request:

@@ -32,7 +32,6 @@ from fraud.settings import Settings
 from fraud.transaction import Transaction
 from fraud.velocity import transaction_change, update
 from fraud.windows import ENTITIES, JOIN_KEYS
-from stores.layout import Value
 from stores.plan import CompiledReader, ReadPlan, plan_data, plan_from
 from streaming.states import RedisStates, connect
 from tests.support.emulators import start_valkey, valkey_client
@@ -177,8 +176,8 @@ def read_compiled(world: World, plan: ReadPlan, payment: Transaction) -> dict[st
 
     read = {entity: reading.values for entity, reading in found.items()}  # noqa: PD011 - a reading is no data frame
 
-    def number(value: Value) -> float:
-        return math.nan if value is None else float(value)
+    def number(value: object) -> float:
+        return float(value) if isinstance(value, int | float) else math.nan
 
     home = read["card"][HOME_COUNTRY]
     assert home is None or isinstance(home, str)

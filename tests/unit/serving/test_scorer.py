@@ -255,6 +255,21 @@ def test_a_changed_tier_in_the_log_is_found(served: World) -> None:
         assert rescore(read_log(served.folder), {BUNDLE.version: BUNDLE}).different == 1
 
 
+def test_what_fails_closed_or_open_says_so_before_the_reasons_of_the_score(tmp_path: Path) -> None:
+    closed = world(tmp_path / "closed", with_policy(bundle_files(), Policy("p", 1.0, 1.0, missing_outcome="review")))
+    assert closed.decide(payment(3)).reasons == ()
+    closed.store.down = ("card",)
+    decision = closed.decide(payment(3))
+    assert (decision.outcome, decision.reasons[0].code) == ("review", "FAILED_CLOSED")
+    assert decision.reasons[0].text == "review instead of approve: card_velocity, card_profile could not be read"
+    softened = Policy("p", 1e-9, 1e-9, tiers={"partial": TierPolicy(1e-9, 1e-9, {"decline": "review"})})
+    opened = world(tmp_path / "open", with_policy(bundle_files(tiers=FALLBACKS), softened))
+    opened.store.down = ("device",)
+    decision = opened.decide(payment(3))
+    assert (decision.outcome, decision.reasons[0].code) == ("review", "FAILED_OPEN")
+    assert all(reason.weight > 0.0 for reason in decision.reasons[1:])
+
+
 def served_with(folder: Path, **changes: Any) -> World:
     """Return a scorer whose policy declines everything but for ``changes``."""
     policy = replace(Policy("strict", 1e-9, 1e-9, decline_cap=DeclineCap(share=1.0)), **changes)
@@ -278,7 +293,11 @@ def test_a_list_decides_and_is_named_beside_the_score(tmp_path: Path, entity: st
     served.overrides.lists = make_lists([entry(entity, key, "allow"), entry("card", "c1", "block")])
     blocked = served.decide(transaction)
     assert (blocked.outcome, blocked.override, blocked.propensity) == ("decline", "block_list", 1.0)
-    assert blocked.reasons
+    assert blocked.reasons[0].code == "BLOCK_LISTED"
+    assert blocked.reasons[0].text == "the card is on the block list"
+    assert len(blocked.reasons) > 1
+    names = {"ip": "network address"}
+    assert [reason.text for reason in allowed.reasons] == [f"the {names.get(entity, entity)} is on the allow list"]
     served.overrides.lists = make_lists([entry(entity, key, "allow", expires_ms=NOW // 2)])
     assert served.decide(transaction).override == ""
     assert [line.override for line in served.logged()] == ["", "allow_list", "block_list", ""]
@@ -301,6 +320,7 @@ def test_declines_beyond_the_cap_become_reviews_and_are_counted(tmp_path: Path) 
     decisions = [served.decide(payment(number), f"d{number}") for number in range(50)]
     assert [decision.outcome for decision in decisions] == ["decline"] * 19 + ["review"] * 31
     assert {decision.scored_outcome for decision in decisions} == {"decline"}
+    assert [decision.reasons[0].code == "DECLINES_CAPPED" for decision in decisions] == [False] * 19 + [True] * 31
     assert {labels[1]: count for labels, count in served.metrics.overrides.values.items()} == {"decline_cap": 31}
     assert b"tollgate_decline_cap 2" in served.metrics.render()
     bundle = served.scorer.model.bundle
@@ -318,6 +338,7 @@ def test_the_control_group_lets_its_share_through_under_its_caps_and_an_audit_ag
     assert sum(amounts[decision.transaction_id] for decision in drawn) <= 60_000
     assert max(amounts[decision.transaction_id] for decision in drawn) <= 3000
     assert {(d.outcome, d.propensity) for d in drawn} == {("approve", 0.25)}
+    assert {tuple(reason.code for reason in d.reasons) for d in drawn} == {("CONTROL_GROUP",)}
     for decision in decisions:
         if amounts[decision.transaction_id] > 3000:
             assert (decision.outcome, decision.propensity) == ("decline", 1.0)
