@@ -73,7 +73,7 @@ class Settings:
     most_connections
         Open connections of clients, of one process; more are refused.
     store_timeout_ms
-        Longest wait for the online store in one request; four fifths of the budget are never exceeded.
+        Longest wait for the online store in one request; seven tenths of the budget are never exceeded.
     stale_after_s
         Age at which a batch profile is reported stale.
     velocity_stale_after_s
