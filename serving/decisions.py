@@ -248,21 +248,30 @@ class DecisionLog:
 
     def _make_room(self, directory: Path) -> None:
         """Delete the oldest files until the rest, and a file to come, fit into the disk's share."""
-        files = [(path, path.stat().st_size) for path in sorted(directory.glob(f"decisions-*{SUFFIX}"))]
+        files = _sized(directory)
         size = sum(held for _, held in files) + FILE_BYTES
         for path, held in files[:-1]:
             if size <= self._most_bytes:
                 return
-            with path.open("rb") as file:
-                try:
+            try:
+                with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    continue  # another process writes it
-                lines = sum(1 for _ in file)
-            path.unlink(missing_ok=True)
+                    lines = sum(1 for _ in file)
+                    path.unlink()
+            except OSError:
+                continue  # another process writes it, or has deleted it
             size -= held
             self._lost(lines, "the disk's share is used up")
 
     def _lost(self, count: int, reason: str) -> None:
         self._metrics.decisions_lost.add(count=count)
         self._seldom.warn("decisions_lost", count=count, reason=reason)
+
+
+def _sized(directory: Path) -> list[tuple[Path, int]]:
+    """Return the log's files, oldest first, with their sizes, without those that another process deletes meanwhile."""
+    found = []
+    for path in sorted(directory.glob(f"decisions-*{SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path, path.stat().st_size))
+    return found

@@ -12,6 +12,7 @@ EXAMPLE = Path(__file__).parents[3] / ".env.example"
 BOUNDED = {
     "REDIS_PORT": (1, 65_535),
     "BIND_PORT": (1, 65_535),
+    "WORKERS": (0, 256),
     "DECISION_LOG_MB": (128, 10_485_760),
     "REQUEST_BUDGET_MS": (5, 60_000),
     "MOST_CONNECTIONS": (8, 65_536),
