@@ -64,6 +64,8 @@ class Settings:
         Kinesis stream of transactions; bucket of transactions, labels, decisions, models and dead letters.
     bind_host, bind_port
         Where the scorer listens.
+    workers
+        Processes that serve; 0 for one per core, as the image has it.
     model_dir
         Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
     shadow_dir
@@ -79,7 +81,7 @@ class Settings:
     most_connections
         Open connections of clients, of one process; more are refused.
     store_timeout_ms
-        Longest wait for the online store in one request; four fifths of the budget are never exceeded.
+        Longest wait for the online store in one request; seven tenths of the budget are never exceeded.
     stale_after_s
         Age at which a batch profile is reported stale.
     velocity_stale_after_s
@@ -113,6 +115,7 @@ class Settings:
     bucket: str = "tollgate"
     bind_host: str = "127.0.0.1"
     bind_port: int = _bounded(8080, 1, 65535)
+    workers: int = _bounded(1, 0, 256)
     model_dir: str = "/opt/ml/model"
     bundle_key_file: str = ""
     shadow_dir: str = ""

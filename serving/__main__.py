@@ -83,8 +83,7 @@ def _serve(_options: argparse.Namespace) -> int:
 
     settings = read_settings(os.environ)
     start_logging()
-    serve(settings)
-    return 0
+    return serve(settings)
 
 
 def _schema(_options: argparse.Namespace) -> int:

@@ -71,12 +71,23 @@ class App:
     ----------
     budget_ms
         Of a request that asks for no other.
+    render
+        Gives what ``/metrics`` shows; null for this process's own.
     """
 
-    def __init__(self, scorer: Scorer, *, metrics: Metrics, currency: str, budget_ms: float) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        metrics: Metrics,
+        currency: str,
+        budget_ms: float,
+        render: Callable[[], bytes] | None = None,
+    ) -> None:
         self.draining = False
         self._scorer = scorer
         self._metrics = metrics
+        self._render = metrics.render if render is None else render
         self._currency = currency
         self._budget_s = budget_ms / 1000.0
         self._schema = encode(openapi(currency))
@@ -121,7 +132,7 @@ class App:
             return 200, await self._invoke(body, asked, scope.get(ARRIVED, time.perf_counter()))
         if path == "/ping":
             return self._ping()
-        return 200, self._metrics.render() if path == "/metrics" else self._schema
+        return 200, self._render() if path == "/metrics" else self._schema
 
     async def _invoke(self, body: bytes, asked: Asked, arrived: float) -> bytes:
         budget = Budget(arrived, self._budget_s if asked.budget_ms is None else asked.budget_ms / 1000.0)

@@ -8,7 +8,7 @@ is turned away, because its caller has given up and everybody behind it still wa
 from dataclasses import dataclass
 from typing import Final
 
-READS_END: Final = 0.8
+READS_END: Final = 0.7
 """Share of the budget after which nothing is read any more: the rest is for the decision and its answer."""
 
 LEAST_READ: Final = 0.2
@@ -33,7 +33,7 @@ class Budget:
     --------
     >>> budget = Budget(arrived=100.0, seconds=0.05)
     >>> round(budget.left_to_read(100.0), 3), round(budget.left_to_read(100.025), 3), budget.left_to_read(100.04)
-    (0.04, 0.015, 0.0)
+    (0.035, 0.01, 0.0)
     >>> budget.is_over(100.04), budget.is_over(100.06), budget.is_hopeless(100.06), budget.is_hopeless(100.21)
     (False, True, False, True)
     """

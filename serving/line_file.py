@@ -93,17 +93,25 @@ class LineFile:
 
     def _make_room(self) -> None:
         """Delete the oldest files until the rest, and a file to come, fit into the disk's share."""
-        files = [(path, path.stat().st_size) for path in sorted(self._directory.glob(f"{self._name}-*{SUFFIX}"))]
+        files = self._sized()
         size = sum(held for _, held in files) + FILE_BYTES
         for path, held in files[:-1]:
             if size <= self._most_bytes:
                 return
-            with path.open("rb") as file:
-                try:
+            try:
+                with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    continue  # another process writes it
-                lines = sum(1 for _ in file)
-            path.unlink(missing_ok=True)
+                    lines = sum(1 for _ in file)
+                    path.unlink()
+            except OSError:
+                continue  # another process writes it, or has deleted it
             size -= held
             self._lost(lines)
+
+    def _sized(self) -> list[tuple[Path, int]]:
+        """Return the files, oldest first, with their sizes, without those that another process deletes meanwhile."""
+        found = []
+        for path in sorted(self._directory.glob(f"{self._name}-*{SUFFIX}")):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path, path.stat().st_size))
+        return found

@@ -40,13 +40,14 @@ _CAPPED: Final = Settled("review", "decline_cap", 1.0)
 class Overrides:
     """Settles outcomes; keeps the cap's window and the control group's allowance of this process.
 
-    ``lists`` may be replaced at any time by another thread.
+    ``lists`` may be replaced at any time by another thread. One of ``workers`` on a machine has its part of what the
+    control group may cost.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, workers: int = 1) -> None:
         self.lists: Lists = NOTHING
         self.breaker = DeclineBreaker()
-        self.allowance = Allowance()
+        self.allowance = Allowance(workers)
         about = "State of the cap on declines: 0 closed, 1 half open, 2 open."
         metrics.gauges.append(Gauge("tollgate_decline_cap", about, lambda: {(): _STATES[self.breaker.state]}))
 

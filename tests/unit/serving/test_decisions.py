@@ -164,3 +164,19 @@ def test_a_full_disk_is_counted_and_leaves_no_torn_line(tmp_path: Path) -> None:
     lines = list(read_log(directory))
     assert None not in lines
     assert len(lines) == logged
+
+
+def test_a_file_that_another_worker_deletes_first_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        (tmp_path / f"decisions-0000-1-{number:04d}.jsonl").write_bytes(b"{}\n" * 10)
+    (tmp_path / "decisions-0000-1-0001.jsonl").unlink()
+    (tmp_path / "decisions-0000-1-0001.jsonl").symlink_to(tmp_path / "gone")  # there when listed, not when looked at
+    metrics = Metrics()
+    monkeypatch.setattr("serving.decisions.FILE_BYTES", 20)
+    log = DecisionLog(tmp_path, metrics=metrics, most_bytes=50)
+    log.start()
+    log.close()
+    assert metrics.decisions_lost.total() == 20
+    assert len([path for path in tmp_path.iterdir() if path.exists()]) == 2
