@@ -17,7 +17,6 @@ the range of the measured p95 over the repeats, which no model can beat. On a bu
 scorer, store and load run before anything else.
 """
 
-import asyncio
 import json
 import os
 import random
@@ -29,8 +28,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 import redis
@@ -44,6 +41,7 @@ from bench.capacity_calibration import CONNECTIONS, Running, busy, calibration, 
 from bench.http_load import http_request
 from bench.poll_load import Load, closed_loop, open_loop
 from bench.scorer_world import fill_store, make_world
+from bench.serving_processes import answers, free_port
 from fraud.transaction import encode_transaction
 from simulation.randomness import FloatArray
 from simulation.service import ServiceTimes, idle_fleet, read_service
@@ -171,7 +169,7 @@ def _scorer(trees: int, depth: int, progress: Progress, *, real_time: bool) -> I
             "MODEL_DIR": str(write_bundle(world.bundle, Path(folder) / "model")),
             "REDIS_PORT": str(valkey.port),
             "DECISION_LOG": str(Path(folder) / "log"),
-            "BIND_PORT": str(_free_port()),
+            "BIND_PORT": str(free_port()),
         }
         environment = {**os.environ, **{f"TOLLGATE_{name}": value for name, value in settings.items()}}
         command = [sys.executable, "-m", "serving", "serve"]
@@ -180,7 +178,7 @@ def _scorer(trees: int, depth: int, progress: Progress, *, real_time: bool) -> I
         try:
             port = int(settings["BIND_PORT"])
             deadline = time.monotonic() + 60
-            while not _answers(port):
+            while not answers(port):
                 assert process.poll() is None, f"the scorer ended with {process.returncode}"
                 assert time.monotonic() < deadline, "the scorer does not answer"
                 time.sleep(0.05)
@@ -201,22 +199,6 @@ def _first(*, real_time: bool) -> Iterator[None]:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     yield
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
-            return True
-    except (URLError, OSError):
-        return False
-
-
-def _free_port() -> int:
-    with asyncio.Runner() as runner:
-        server = runner.run(asyncio.start_server(lambda *_: None, "127.0.0.1", 0))
-        port = int(server.sockets[0].getsockname()[1])
-        server.close()
-    return port
 
 
 def _written(content: Figures, path: Path) -> Path:

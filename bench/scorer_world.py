@@ -15,7 +15,7 @@ from fraud import velocity
 from fraud.bundle import pack_bundle
 from fraud.calibration import Calibration
 from fraud.fallback import pack_fallback
-from fraud.features import FEATURE_NAMES, NO_PROFILES, SERVICE, Profiles, evaluate
+from fraud.features import FEATURE_NAMES, NO_PROFILES, Profiles, evaluate
 from fraud.policy import Policy
 from fraud.ring import new_scratch
 from fraud.tiers import FALLBACKS, Tier, tier_features
@@ -23,28 +23,16 @@ from fraud.transaction import CHANNELS, Transaction
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.guards import state_fields, state_view, value_fields
 from stores.layout import encode_timestamp, entity_key, timestamp_field
-from stores.plan import PlannedEntity, PlannedField, ReadPlan, plan_data
+from stores.plan import plan_data
+from tests.support.bundles import PROJECT, read_plan
 
 Rows = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
-PROJECT = "fraud"
 START = 1_770_000_000_000
 DAY = 86_400_000
 PACK = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command)
 CARDS, DEVICES, MERCHANTS = 300, 320, 40
-FIELDS: dict[Entity, dict[str, tuple[str, ...]]] = {
-    "card": {
-        "card_velocity": ("card_state", "card_revision"),
-        "card_profile": ("card_home_country", "card_age_days", "card_amount_median_30d", "card_online_share_30d"),
-    },
-    "device": {"device_velocity": ("device_state", "device_revision")},
-    "ip": {"ip_velocity": ("ip_state", "ip_revision")},
-    "merchant": {
-        "merchant_velocity": ("merchant_state", "merchant_revision"),
-        "merchant_profile": ("merchant_age_days", "merchant_amount_median_30d", "merchant_card_distinct_30d"),
-    },
-}
 PROFILES = Profiles("DE", (700.0, 3000.0, math.nan), (900.0, 3100.0, 150.0))
 """What :func:`fill_store` writes of every card and merchant."""
 
@@ -121,7 +109,7 @@ def _train(
         policy=Policy(
             "bench", review_at=float(np.quantile(scores, 0.98)), decline_at=float(np.quantile(scores, 0.995))
         ),
-        plan=plan_data(_plan()),
+        plan=plan_data(read_plan()),
         check_rows=rows[-32:],
         margins=margins,
         provenance={"seed": 1},
@@ -148,19 +136,6 @@ def _fallback(tier: Tier, rows: Rows, labels: Labels, trees: int, depth: int) ->
         check_rows=seen[-32:],
         margins=margins,
     )
-
-
-def _plan() -> ReadPlan:
-    entities = tuple(
-        PlannedEntity(
-            entity,
-            JOIN_KEYS[entity],
-            tuple(PlannedField(view, name) for view, names in views.items() for name in names),
-            tuple(views),
-        )
-        for entity, views in FIELDS.items()
-    )
-    return ReadPlan(PROJECT, SERVICE, entities, tuple(FEATURE_NAMES))
 
 
 def fill_store(port: int, world: World) -> None:

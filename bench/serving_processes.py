@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 
@@ -81,6 +82,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Return whether a server says that it is ready to score."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _listens(port: int) -> bool:

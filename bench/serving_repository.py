@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.scorer_world import FIELDS, PROJECT, START
+from bench.scorer_world import START
 from fraud.features import SERVICE
 from stores.plan import ReadPlan
+from tests.support.bundles import PROJECT, VIEWS
 
 ROOT = Path(__file__).resolve().parents[1]
 REPO = ROOT / "feature_repo"
@@ -50,7 +51,7 @@ def same_reads(plan: ReadPlan) -> bool:
         planned.entity: {(field.view, field.feature) for field in planned.fields} for planned in plan.entities
     } == {
         entity: {(view, feature) for view, features in views.items() for feature in features}
-        for entity, views in FIELDS.items()
+        for entity, views in VIEWS.items()
     }
 
 
@@ -61,7 +62,7 @@ def _run(*command: str, **environment: str) -> None:
 
 
 def _write_profiles(lake: Path) -> None:
-    for entity, views in FIELDS.items():
+    for entity, views in VIEWS.items():
         names = views.get(f"{entity}_profile", ())
         if not names:
             continue

@@ -3,7 +3,6 @@
 import base64
 import io
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +70,13 @@ def result_rows(found: Found, summary: dict[str, Any]) -> list[tuple[str, str]]:
             f"p50 {latency['p50']:.2f} ms   p95 {latency['p95']:.2f} ms   p99 {latency['p99']:.2f} ms",
         ),
         ("freshness, stream to store", f"p50 {freshness['p50']:.0f} ms   p99 {freshness['p99']:.0f} ms"),
-        ("online = offline", f"{_mismatches(parity)} served vectors, {_mismatches(found.at_rest)} at rest"),
+        (
+            "online = offline",
+            (
+                f"{parity['mismatches']} mismatches in {parity['compared']:,} served vectors, "
+                f"{found.at_rest['mismatches']} in {found.at_rest['compared']} at rest"
+            ),
+        ),
         (
             f"false positives at {cut.recall:.0%} catch",
             f"{cut.ours:,}, the baseline {cut.baseline:,}: {cut.cut:.0%} fewer{_interval(cut.low, cut.high)}",
@@ -93,10 +98,6 @@ def result_rows(found: Found, summary: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _mismatches(found: Mapping[str, Any]) -> str:
-    return f"{found['mismatches']} mismatches in {found['compared']:,}"
-
-
 def _verdict(verdict: Verdict) -> str:
     """Return a verdict in a line: the names of the failed checks, as many as fit."""
     if verdict.passed:
@@ -104,16 +105,19 @@ def _verdict(verdict: Verdict) -> str:
     failed = [_words(check.name) for check in verdict.checks if not check.passed]
     for shown in range(len(failed), 0, -1):
         more = "" if shown == len(failed) else f" and {len(failed) - shown} more"
-        line = f"refused by: {', '.join(failed[:shown])}{more}"
+        line = f"failed: {', '.join(failed[:shown])}{more}"
         if len(line) <= _ROOM:
             return line
     return f"refused, {len(failed)} checks failed"
 
 
 def _why(shown: Shown) -> str:
-    """Return amount and the strongest reason that fits in a line."""
-    lines = [f"{shown.transaction['amount']}: {reason['text']}" for reason in shown.decision["reasons"]]
-    return next((line for line in lines if len(line) <= _ROOM), textwrap.shorten(lines[0], _ROOM, placeholder=" ..."))
+    """Return amount and the strongest reason that fits in a line; where none does, as much of the first as fits."""
+    texts = [reason["text"] for reason in shown.decision["reasons"]]
+    lines = [f"{shown.transaction['amount']}: {text}" for text in texts]
+    cut = [text.split(", ")[0] for text in (*lines, *texts)]
+    found = next((line for line in (*lines, *cut) if len(line) <= _ROOM), None)
+    return found or textwrap.shorten(lines[0], _ROOM, placeholder=" ...")
 
 
 def _words(name: str) -> str:
@@ -143,10 +147,10 @@ def _hour_picture(found: Found) -> bytes:
     for share, name, colour in ((0.99, "p99", _BLUE), (0.5, "p50", _GREY)):
         each = [np.quantile(latency[seconds == s], share) if (seconds == s).any() else np.nan for s in span]
         right.plot(span, each, color=colour, label=name)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, right.dataLim.ymax * 1.15)  # room for the legend
     right.set_title("Latency from when each was due, ms", loc="left", fontweight="bold")
     right.set_xlabel("second of the replay")
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -49,7 +49,7 @@ from training.dataset_request import DatasetRequest
 from training.labels import read_labels, settle_labels
 from training.profiles import write_profiles
 
-SWAP_WITHIN_S: Final = 15.0
+SWAP_WITHIN_S: Final = 60.0
 """The scorer looks for a new bundle every second, and opens and warms it before it serves it."""
 
 
@@ -229,7 +229,8 @@ def _retrain(
         build = _from_held(learned.rows, lake)
         with SteadyTraffic(hour[:400], live.port) as traffic:
             second = train(build, learned.registry, story, *settings, as_of_ms=now, progress=step.advance)
-            swapped = traffic.wait_for(learned.registry.champion_version() or "", within_s=SWAP_WITHIN_S)
+            champion = learned.registry.champion_version() or ""
+            swapped = traffic.wait_for(champion, answers=50, within_s=SWAP_WITHIN_S)
         live.scorer.check()
         if not swapped:
             raise DemoStopped(f"the scorer did not take up the promoted champion within {SWAP_WITHIN_S:.0f} s")

@@ -52,12 +52,12 @@ class SteadyTraffic:
         self._ended.set()
         self._thread.join()
 
-    def wait_for(self, version: str, *, within_s: float) -> bool:
-        """Return whether a model version has answered, as soon as it has or the time is over."""
+    def wait_for(self, version: str, *, answers: int, within_s: float) -> bool:
+        """Return whether a model version has given so many answers, as soon as it has or the time is over."""
         deadline = time.monotonic() + within_s
-        while version not in self.answers.versions and time.monotonic() < deadline:
+        while self.answers.versions.get(version, 0) < answers and time.monotonic() < deadline:
             time.sleep(0.05)
-        return version in self.answers.versions
+        return self.answers.versions.get(version, 0) >= answers
 
     async def _ask(self) -> None:
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None

@@ -331,7 +331,7 @@ class _Pair:
             worst.high >= -self._limits.lost_recall,
             f"of {list(counted)[bounds.index(worst)]} the catch moved by {worst.point:+.1%}, at the best "
             f"{worst.high:+.1%}; {-self._limits.lost_recall:+.0%} is the most that may surely be lost; "
-            f"{len(counted)} of {len(parts)} parts have {least} frauds",
+            f"{len(counted)} of {len(parts)} parts have {least} {'fraud' if least == 1 else 'frauds'} or more",
         )
 
     def _bounds(self, metrics: Callable[[FloatArray], FloatArray]) -> tuple[Bound, ...]:

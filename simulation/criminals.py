@@ -100,7 +100,10 @@ def fraud(scene: Scene, rng: np.random.Generator, kind: str, attempts: Attempts,
 
 
 def blocked_above(scene: Scene, time: IntArray) -> FloatArray:
-    """Return the amount (minor units) above which fraudsters believe to be blocked: it falls by 15 % every ten days."""
+    """Return the amount (minor units) above which fraudsters believe to be blocked: it falls by 15 % every ten days.
+
+    A schedule, the same in every world: what they have learned is given, and no answer to their attempts moves it.
+    """
     decades = (time - scene.config.start_ms) // (10 * DAY_MS)
     limit: FloatArray = np.maximum(60_000 * 0.85**decades, 12_000.0)
     return limit

@@ -90,7 +90,10 @@ def take_over(scene: Scene, rng: np.random.Generator, card: IntArray, start: Int
 
 
 def limit_aware(scene: Scene, *, rows: int) -> Rows:
-    """Return about ``rows`` payments of a ring that raises its amounts until just under what it takes for the limit."""
+    """Return about ``rows`` payments of a ring that raises its amounts until just under what it takes for the limit.
+
+    The limit is a schedule (:func:`simulation.criminals.blocked_above`), not learned from how payments were answered.
+    """
     rng = stream(scene.config.seed, "limit_aware")
     cards = max(2, round(rows / 3.2))
     start = moments(scene, rng, cards, odd_share=0.15)

@@ -31,8 +31,8 @@ def evaluate_command(  # noqa: PLR0913  # one parameter per option
     seeds: Annotated[int, typer.Option(min=1, help="Fits of each side and week.")] = 3,
     as_of: Annotated[str, typer.Option(help="Day after the last test week; by default the log's end.")] = "",
     labels_until: Annotated[str, typer.Option(help="Day at which the judging labels are read; by default all.")] = "",
-    train_days: Annotated[int, typer.Option(min=1)] = 42,
-    validation_days: Annotated[int, typer.Option(min=1)] = 14,
+    train_days: Annotated[int, typer.Option(min=1, help="Days that the trees are grown on.")] = 42,
+    validation_days: Annotated[int, typer.Option(min=1, help="Days after them: when to stop, thresholds.")] = 14,
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     recalls: Annotated[str, typer.Option(help="Shares of the fraud at which false positives are compared.")] = (
         "0.5,0.7"

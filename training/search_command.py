@@ -28,13 +28,15 @@ def search_command(  # noqa: PLR0913  # one parameter per option
     lake: Annotated[Path, typer.Option(help="Folder of the data set: transactions/, labels.parquet, profiles/.")],
     out: Annotated[Path, typer.Option(help="Parameters file to write, for --parameters of train and evaluate.")],
     as_of: Annotated[str, typer.Option(help="Day of the training; by default the day after the log's last.")] = "",
-    train_days: Annotated[int, typer.Option(min=1)] = 42,
-    validation_days: Annotated[int, typer.Option(min=1)] = 7,
+    train_days: Annotated[int, typer.Option(min=1, help="Days that are searched in.")] = 42,
+    validation_days: Annotated[
+        int, typer.Option(min=1, help="Days after them, kept for the training and not looked at.")
+    ] = 7,
     test_days: Annotated[int, typer.Option(min=1, help="Held-out days that a training would have; untouched.")] = 7,
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     trials: Annotated[int, typer.Option(min=1, help="Recipes tried, the product's own first.")] = 20,
     folds: Annotated[int, typer.Option(min=1, help="Folds inside the training window.")] = 2,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same trials.")] = 0,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every trial to this file too; - for standard output.")

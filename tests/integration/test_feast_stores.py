@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -30,10 +31,10 @@ from fraud.features import (
 from fraud.ring import new_scratch
 from fraud.settings import Settings
 from fraud.transaction import Transaction
-from fraud.velocity import transaction_change, update
+from fraud.velocity import entity_key, newest_time_ms, transaction_change, update
 from fraud.windows import ENTITIES, JOIN_KEYS
 from stores.plan import CompiledReader, ReadPlan, plan_data, plan_from
-from streaming.states import RedisStates, connect
+from streaming.states import RedisStates, Swap, connect
 from tests.support.emulators import start_valkey, valkey_client
 from tests.support.lakes import (
     DAY_MS,
@@ -237,6 +238,15 @@ def test_one_setting_chooses_between_two_environments(monkeypatch: pytest.Monkey
     for text in texts:
         assert "type: stores.offline_store.AsOfOfflineStore" in text
         assert "type: stores.online_store.GuardedRedisOnlineStore" in text
+
+
+def test_feast_s_own_command_takes_the_environment_that_its_variable_names() -> None:
+    command = [str(Path(sys.executable).with_name("feast")), "-c", "feature_repo", "configuration"]
+    environ = {**os.environ, "FRAUD_REGISTRY": "s3://nowhere/registry.db"}
+    chosen = {"FEAST_FS_YAML_FILE_PATH": "feature_repo/feature_store.aws.yaml"}
+    for more, provider in (({}, "local"), (chosen, "aws")):
+        done = subprocess.run(command, cwd=REPO.parent, env=environ | more, capture_output=True, text=True, check=True)
+        assert f"provider: {provider}" in done.stdout
 
 
 # --- Online equals offline -------------------------------------------------------------------------------------------
@@ -597,6 +607,43 @@ def test_a_pushed_state_is_read_at_once_and_a_smaller_revision_refused(world: Wo
         world.store.push("card_velocity_push", frame)
         counts.append(world.online([asked])["card_transaction_count_1m"].tolist()[0])
     assert counts == [1, 2, 2]
+
+
+def test_the_stream_writes_the_very_rows_that_a_push_writes(world: World) -> None:
+    payment = with_time(replace_missing(world.payments[-1]), START_MS)
+    states = RedisStates(connect(Settings(redis_port=world.port)), project="fraud")
+    for entity in ENTITIES:
+        name = entity_key(entity, payment)
+        assert name is not None
+        state, _ = update(entity, b"", transaction_change(entity, payment))
+        frame = pd.DataFrame(
+            {
+                JOIN_KEYS[entity]: [name],
+                f"{entity}_state": [state],
+                f"{entity}_revision": [1],
+                "event_timestamp": [moment(newest_time_ms(entity, state))],
+            }
+        )
+        world.store.push(f"{entity}_velocity_push", frame)
+        pushed = everything(world)
+        assert len(pushed) == 1
+        with valkey_client(world.port) as client:
+            client.flushall()
+        key = (entity, name)
+        assert states.swap([Swap(key, states.read([key])[0], state, 1)]) == [True]
+        assert everything(world) == pushed
+        with valkey_client(world.port) as client:
+            client.flushall()
+    states.close()
+
+
+def replace_missing(payment: Transaction) -> Transaction:
+    return msgspec.structs.replace(payment, device_id="d1", ip="i1")
+
+
+def everything(world: World) -> dict[bytes, dict[bytes, bytes]]:
+    with valkey_client(world.port) as client:
+        return {key: client.hgetall(key) for key in client.scan_iter()}
 
 
 def renamed(payment: Transaction, time_ms: int) -> Transaction:

@@ -226,7 +226,8 @@ def test_join_keys_of_other_types_and_several_at_once_find_their_rows(valkey: in
     store.write_to_online_store("pairs", frame[["user_id", "shop_id", "desk_id", "pair_count", "event_timestamp"]])
     store.write_to_online_store("desks", frame[["desk_id", "desk_count", "event_timestamp"]])
     store.write_to_online_store("shops", frame[["shop_id", "shop_count", "event_timestamp"]].tail(3))
-    rows = frame[["user_id", "shop_id", "desk_id"]].to_dict("records")
+    asked_of = frame[["user_id", "shop_id", "desk_id"]].to_dict("records")
+    rows = [{str(name): value for name, value in row.items()} for row in asked_of]
     assert assert_reads_the_same(store, "pairs", valkey, rows) == 3 * ROWS
     asked = TableReader(compile_plan(store, "pairs"))
     for row in rows:

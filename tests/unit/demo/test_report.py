@@ -15,7 +15,7 @@ def failed(*names: str) -> Verdict:
 
 def test_refusal_names_the_failed_checks_in_words() -> None:
     said = _verdict(failed("ranks_no_worse", "calibrated"))
-    assert said == "refused by: ranks no worse, calibrated"
+    assert said == "failed: ranks no worse, calibrated"
     assert _verdict(failed()) == "promoted"
 
 
@@ -24,8 +24,8 @@ def test_refusal_stays_in_its_line(count: int) -> None:
     names = ["ranks_no_worse", "no_more_false_positives_at_equal_catch", "scores_stable", "x" * 70, "y"]
     said = _verdict(failed(*names[:count]))
     assert len(said) <= ROOM
-    assert said.startswith("refused by: ranks no worse")
-    shown = said.removeprefix("refused by: ").split(" and ")[0].count(",") + 1
+    assert said.startswith("failed: ranks no worse")
+    shown = said.removeprefix("failed: ").split(" and ")[0].count(",") + 1
     assert said.endswith(f" and {count - shown} more") is (count > shown)
 
 
@@ -33,6 +33,8 @@ def test_decision_shows_the_first_reason_that_fits() -> None:
     reasons = [{"text": "a" * 90}, {"text": "short"}, {"text": "shorter"}]
     decision = {"reasons": reasons}
     assert _why(Shown("cash_out", {"amount": "1.00 EUR"}, decision)) == "1.00 EUR: short"
+    clause = [{"text": "b" * 55 + ", this one is 1.00 EUR"}]
+    assert _why(Shown("cash_out", {"amount": "123.00 EUR"}, {"reasons": clause})) == "b" * 55
     only = _why(Shown("cash_out", {"amount": "1.00 EUR"}, {"reasons": [{"text": "word " * 40}]}))
     assert only.startswith("1.00 EUR: word")
     assert only.endswith(" ...")

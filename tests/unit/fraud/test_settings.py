@@ -1,5 +1,6 @@
 """Settings: known, bounded, silent about secrets; and the example file says the truth."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -40,13 +41,28 @@ def test_example_holds_the_defaults() -> None:
 
 
 def test_example_explains_every_setting_and_its_bounds() -> None:
-    for block in EXAMPLE.read_text().strip().split("\n\n")[1:]:
+    ours, *_ = EXAMPLE.read_text().split("# ---")
+    for block in ours.strip().split("\n\n")[1:]:
         lines = block.splitlines()
         assert lines[0].startswith("# "), block
         assert all(line.startswith(PREFIX) for line in lines[1:]), block
         for line in lines[1:]:
             if low_high := BOUNDED.get(line.partition("=")[0].removeprefix(PREFIX)):
                 assert "({} to {})".format(*low_high) in lines[0]
+
+
+def test_example_names_what_the_feature_repository_reads() -> None:
+    _, theirs = EXAMPLE.read_text().split("# ---")
+    named = re.findall(r"^# (FRAUD_\w+|FEAST_\w+)=", theirs, re.MULTILINE)
+    folder = EXAMPLE.with_name("feature_repo")
+    sources = [path.read_text() for path in folder.iterdir() if path.suffix in {".py", ".yaml"}]
+    read = set(re.findall(r"\bFRAUD_[A-Z]+\b", "".join(sources)))
+    assert set(named) == read | {"FEAST_FS_YAML_FILE_PATH"}
+    values = dict(re.findall(r"^# (\w+)=(.*)$", theirs, re.MULTILINE))
+    assert f'DEFAULT_LAKE: Final = "{values["FRAUD_LAKE"]}"' in (folder / "sources.py").read_text()
+    assert (
+        EXAMPLE.with_name(values["FEAST_FS_YAML_FILE_PATH"].split("/")[0]).joinpath("feature_store.aws.yaml").is_file()
+    )
 
 
 def test_nothing_set_gives_the_defaults_and_other_variables_are_not_ours() -> None:

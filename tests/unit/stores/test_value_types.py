@@ -26,7 +26,7 @@ def made(field: str, values: list[Any]) -> bytes:
     part = getattr(value, field)
     part.SetInParent()
     part.val.extend(values)
-    return value.SerializeToString()
+    return bytes(value.SerializeToString())
 
 
 @pytest.mark.parametrize("kind", HELD)

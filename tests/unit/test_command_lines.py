@@ -1,0 +1,45 @@
+"""Facts about every command line: each option says what it is."""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+
+def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for word, below in getattr(command, "commands", {}).items():
+        yield from commands(below, f"{name} {word}")
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["demo.command", "infra.__main__", "monitoring.__main__", "simulation.__main__", "streaming.__main__",
+     "training.__main__"],
+)  # fmt: skip
+def test_every_option_has_a_sentence(module: str) -> None:
+    app = importlib.import_module(module).app
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, command in commands(get_command(app), module.split(".", maxsplit=1)[0])
+        for option in command.params
+        if option.param_type_name == "option" and option.name != "help" and not option.help
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("module", ["demo.command", "monitoring.__main__", "simulation.__main__", "streaming.__main__"])
+def test_json_is_a_file_or_a_dash_everywhere(module: str) -> None:
+    app = importlib.import_module(module).app
+    asked = [
+        option
+        for _, command in commands(get_command(app), module)
+        for option in command.params
+        if "--json" in option.opts
+    ]
+    assert asked
+    for option in asked:
+        assert not option.is_flag
+        assert "- writes them to standard output" in option.help
