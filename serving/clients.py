@@ -9,16 +9,13 @@ import logging
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.answers import encode, error_of
 from serving.metrics import Metrics
-
-if TYPE_CHECKING:
-    from uvicorn._types import HTTPScope
 
 SLOW_REQUEST_S: Final = 10.0
 """A connection whose request is not whole after this long is dropped."""
@@ -79,7 +76,7 @@ class ClientConnection(HttpToolsProtocol):
         self.metrics.requests_unreadable.add()
         self._answer_and_close(b"400 Bad Request", _NO_HTTP)
 
-    def _note_arrival(self, scope: "HTTPScope") -> None:
+    def _note_arrival(self, scope: Any) -> None:
         waited_ms = 0
         if self._socket is not None:
             try:
