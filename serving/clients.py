@@ -84,7 +84,7 @@ class ClientConnection(HttpToolsProtocol):
                 waited_ms = struct.unpack_from("I", info, _LAST_DATA)[0]
             except (OSError, struct.error):  # a kernel that does not say: then it came when we read it
                 waited_ms = 0
-        scope[ARRIVED] = time.perf_counter() - (waited_ms / 1e3 if waited_ms > TICK_MS else 0.0)  # type: ignore[typeddict-unknown-key]
+        scope[ARRIVED] = time.perf_counter() - (waited_ms / 1e3 if waited_ms > TICK_MS else 0.0)
 
     def _answer_and_close(self, status: bytes, body: bytes) -> None:
         head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
