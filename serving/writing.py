@@ -2,7 +2,8 @@
 
 Off the latency path, in a thread with a connection of its own. A state is written only over the revision that was read;
 where another writer came first the change is dropped, because the stream brings it anyway. When it does, it finds the
-transaction there and changes nothing, but for a decline that only the stream knows of. Merchants are left to the
+transaction there and changes nothing, but for a decline that only the stream knows of. What is stamped further ahead of
+our clock than the stream takes is not written here either. Merchants are left to the
 stream: a busy one would lose most of these races. What was written is told in ``written/part-*.jsonl``, a line a change
 like those of the stream's own log, after the store has taken it.
 """
@@ -21,6 +22,7 @@ import msgspec
 
 from fraud import velocity
 from fraud.errors import InvalidState, StoreUnavailable
+from fraud.tiles import FUTURE_TOLERANCE_MS
 from fraud.transaction import Transaction
 from fraud.windows import JOIN_KEYS, Entity
 from serving.decoding import decode_revision
@@ -178,6 +180,9 @@ class WriteThrough:
         key = velocity.entity_key(entity, transaction)
         stored = online.stored_revisions.get(entity)
         if key is None or stored is None or entity in online.unread:
+            return None
+        if transaction.event_time_ms > time.time_ns() // 1_000_000 + FUTURE_TOLERANCE_MS:
+            self._metrics.write_through.add(("ahead",))
             return None
         try:
             change = velocity.transaction_change(entity, transaction)

@@ -46,6 +46,8 @@ def work(
     applied: Applied = None,
     poll_ms: Annotated[int, typer.Option(min=10, max=10_000, help="Pause between reads; 200 or more on AWS.")] = 50,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Most records per batch.")] = 500,
+    parallel: Annotated[int, typer.Option(min=1, max=10, help="Batches of one shard at a time; AWS runs 4.")] = 1,
+    window_ms: Annotated[int, typer.Option(min=0, max=300_000, help="Longest wait for batches to fill.")] = 0,
     flush_ms: Annotated[int, typer.Option(min=50, max=60_000, help="Between flushes and checkpoints.")] = 1_000,
     until_idle: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so many seconds without a record.")
@@ -65,7 +67,7 @@ def work(
         wall_clock_ms,
         settings.currency,
     )
-    pace = Pace(poll_ms / 1000, batch, flush_ms / 1000, until_idle)
+    pace = Pace(poll_ms / 1000, batch, parallel, window_ms / 1000, flush_ms / 1000, until_idle)
     worker = Worker(
         _kinesis(settings, retries=1),
         settings.stream,

@@ -4,8 +4,12 @@ A reported failure (the store is down, another writer keeps winning) delivers ev
 again, with backoff and without end: nothing is skipped. A handler that raises is given halves of the batch (bisect;
 splitting uses up no retry), until one record alone has failed ``RETRIES`` times more: that one is kept whole and the
 rest goes on.
+
+Batches of one shard may be under way side by side: records are dealt to lanes by their partition key, and each lane is
+delivered in order, so that every entity keeps its order.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,6 +27,21 @@ Deliver = Callable[[Sequence[Arrival]], int | None]
 
 class Interrupted(Exception):
     """The worker was told to stop while a batch could not be applied; it will be delivered again."""
+
+
+def lanes(arrivals: Sequence[Arrival], count: int) -> list[list[Arrival]]:
+    """Return the arrivals dealt to at most ``count`` lanes by partition key, each lane in order and none empty.
+
+    Examples
+    --------
+    >>> some = [Arrival(b"", str(n), key, "s", 0) for n, key in enumerate(["card:a", "card:c", "card:a", "card:b"])]
+    >>> [[arrival.sequence_number for arrival in lane] for lane in lanes(some, 3)]
+    [['1'], ['0', '2', '3']]
+    """
+    out: list[list[Arrival]] = [[] for _ in range(count)]
+    for arrival in arrivals:
+        out[zlib.crc32(arrival.partition_key.encode()) % count].append(arrival)
+    return [lane for lane in out if lane]
 
 
 def deliver_batch(

@@ -1,12 +1,14 @@
 """The local worker: reads every shard of the stream and applies it, as Lambda's event source mapping would.
 
-One thread per shard reads, applies and only then reads on, so that the order within a partition key is kept. Logs are
-flushed before checkpoints move: a kill at any point makes records come again, which changes nothing, and loses none.
+One thread per shard reads, applies and only then reads on; what it has read is applied in lanes side by side
+(:func:`streaming.mapping.lanes`), so that the order within a partition key is kept. Logs are flushed before checkpoints
+move: a kill at any point makes records come again, which changes nothing, and loses none.
 """
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,7 @@ from streaming.batches import Collaborators, apply_batch
 from streaming.deadletters import dead_letter
 from streaming.figures import Figures
 from streaming.logs import log
-from streaming.mapping import BACKOFF_S, Interrupted, deliver_batch
+from streaming.mapping import BACKOFF_S, Interrupted, deliver_batch, lanes
 from streaming.offline import TransactionLog
 from streaming.shards import Checkpoint, list_shards, read_checkpoints, readable_shards, write_checkpoints
 
@@ -44,6 +46,10 @@ class Pace:
         Pause between reads of a shard that had nothing new. AWS allows five reads a second and shard.
     batch
         Most records per batch.
+    parallel
+        Most batches of one shard at a time; as on AWS, 1 to 10. A checkpoint moves when all that was read is applied.
+    window_s
+        Longest wait for a batch of every lane to fill; 0 applies at once what a read has brought.
     flush_s
         Between flushes of the logs and checkpoints: the most that is delivered again after a kill.
     until_idle_s
@@ -52,6 +58,8 @@ class Pace:
 
     poll_s: float = 0.05
     batch: int = 500
+    parallel: int = 1
+    window_s: float = 0.0
     flush_s: float = 1.0
     until_idle_s: float | None = None
 
@@ -186,17 +194,23 @@ class Worker:
     def _follow(self, shard: str) -> bool:
         """Read from the checkpoint on; return whether the shard ended."""
         iterator: str | None = self._iterator(shard)
+        waiting: list[Arrival] = []
+        since = 0.0
         while not self._stop.is_set():
             page = self._kinesis.get_records(ShardIterator=iterator, Limit=READ_LIMIT)
             arrivals = [arrival_from_read(record, shard) for record in page["Records"]]
-            for start in range(0, len(arrivals), self._pace.batch):
-                self._apply(shard, arrivals[start : start + self._pace.batch])
+            iterator = page.get("NextShardIterator")
+            since = since if waiting else time.monotonic()
+            waiting += arrivals
+            full = len(waiting) >= self._pace.batch * self._pace.parallel
+            if waiting and (full or iterator is None or time.monotonic() - since >= self._pace.window_s):
+                self._apply(shard, waiting)
+                waiting = []
                 if self._stop.is_set():
                     return False
-            if not arrivals:
+            elif not waiting:
                 with self._lock:
                     self._empty_at[shard] = time.monotonic()
-            iterator = page.get("NextShardIterator")
             if iterator is None:
                 return True
             if len(arrivals) < READ_LIMIT:
@@ -219,16 +233,34 @@ class Worker:
             iterator = self._kinesis.get_shard_iterator(**asked)["ShardIterator"]
         return iterator
 
-    def _apply(self, shard: str, batch: Sequence[Arrival]) -> None:
+    def _apply(self, shard: str, arrivals: Sequence[Arrival]) -> None:
+        """Apply what was read, in lanes; the checkpoint moves batch by batch in one lane, else at the end."""
         with self._lock:
             self._at_work += 1
         try:
-            deliver_batch(batch, deliver=self._deliver, discard=self._discard, pause=self._pause)
-            self._reach(shard, Checkpoint(batch[-1].sequence_number))
+            if self._pace.parallel == 1:
+                self._apply_in_order(arrivals, lambda batch: self._reach(shard, Checkpoint(batch[-1].sequence_number)))
+            else:
+                with ThreadPoolExecutor(self._pace.parallel, thread_name_prefix=shard) as pool:
+                    under_way = [
+                        pool.submit(self._apply_in_order, lane, lambda _: None)
+                        for lane in lanes(arrivals, self._pace.parallel)
+                    ]
+                for lane in under_way:
+                    lane.result()
+                self._reach(shard, Checkpoint(arrivals[-1].sequence_number))
         finally:
             with self._lock:
                 self._at_work -= 1
                 self._busy_until = time.monotonic()
+
+    def _apply_in_order(self, arrivals: Sequence[Arrival], reached: Callable[[Sequence[Arrival]], None]) -> None:
+        for start in range(0, len(arrivals), self._pace.batch):
+            if self._stop.is_set():
+                raise Interrupted
+            batch = arrivals[start : start + self._pace.batch]
+            deliver_batch(batch, deliver=self._deliver, discard=self._discard, pause=self._pause)
+            reached(batch)
 
     def _deliver(self, batch: Sequence[Arrival]) -> int | None:
         result = apply_batch(batch, self._with)

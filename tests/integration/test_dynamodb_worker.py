@@ -9,6 +9,7 @@ import pytest
 
 from fraud.record import records_of
 from fraud.transaction import Transaction
+from stores import dynamodb_tables
 from stores.dynamodb_tables import Tables
 from streaming.producer import create_stream, publish
 from tests.integration.test_stream_resharding import (
@@ -16,7 +17,7 @@ from tests.integration.test_stream_resharding import (
     assert_parents_before_children,
     publish_resharded,
 )
-from tests.support.emulators import EmulatorMissing, aws_client, start_kinesalite, start_moto
+from tests.support.emulators import EmulatorMissing, aws_client, aws_environment, start_kinesalite, start_moto
 from tests.support.payments import payments
 from tests.support.tables import empty_velocity_tables, held_revisions, held_states, open_tables, start_dynamodb
 from tests.support.workers import PATIENCE_S, expected_states, landed, rows, run_until_idle, worker
@@ -24,7 +25,10 @@ from tests.support.workers import PATIENCE_S, expected_states, landed, rows, run
 
 @pytest.fixture(scope="module")
 def dynamodb() -> Iterator[str]:
-    with start_dynamodb() as address:
+    with pytest.MonkeyPatch.context() as patch, start_dynamodb() as address:
+        for name, value in aws_environment().items():
+            patch.setenv(name, value)
+        patch.setattr(dynamodb_tables, "READ_S", 60.0)  # one request at a time: the others wait
         yield address
 
 

@@ -1,6 +1,7 @@
 """Write-through: the scorer's own transaction in the states, and the stream that brings it again."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -147,6 +148,24 @@ def test_a_repeated_request_writes_nothing_a_second_time(scorer: Scorer, client:
     written(scorer, 6)
     assert results(scorer) == {"written": 3, "repeat": 3}
     assert held(client, "card", paid) == before
+
+
+def test_payment_from_the_future_is_not_written_ahead_of_the_stream(client: Store) -> None:
+    from fraud.features import NO_PROFILES
+    from serving.metrics import Metrics
+    from serving.online import Online
+    from serving.writing import WriteThrough
+
+    now_ms = time.time_ns() // 1_000_000
+    online = Online(dict.fromkeys(ENTITIES, b""), NO_PROFILES, (), (), (), dict.fromkeys(ENTITIES, b""), {})
+    metrics = Metrics()
+    writer = WriteThrough(Access("127.0.0.1", port_of(client)), project=PROJECT, metrics=metrics, directory=None)
+    writer.start()
+    writer.offer(payment(9, card_id="c-ahead", event_time_ms=now_ms + 40 * 86_400_000), online)
+    writer.offer(payment(9, card_id="c-now", device_id="d-now", ip="i-now", event_time_ms=now_ms), online)
+    writer.close()
+    assert metrics.write_through.values == {("ahead",): 3, ("written",): 3}
+    assert not client.exists(entity_key("card_id", "c-ahead", PROJECT))
 
 
 def test_another_writer_that_came_first_wins_and_the_change_is_dropped(client: Store) -> None:

@@ -100,6 +100,31 @@ def test_killed_worker_loses_and_doubles_nothing(kinesis: Any, endpoint: str, st
     assert sorted(landed(tmp_path)) == sorted(item.transaction_id for item in some)
 
 
+def test_batches_side_by_side_keep_every_entity_in_order_across_a_kill(
+    kinesis: Any, endpoint: str, stream: str, tmp_path: Path
+) -> None:
+    some = payments(500, seed=6)
+    expected = expected_states(some)
+    lanes = ("--parallel", "4", "--window-ms", "100", "--batch", "10")
+    with start_valkey() as port, valkey_client(port) as client:
+        total = publish(kinesis, stream, some).records
+        with worker(endpoint, stream, port, tmp_path, *lanes) as process:
+            deadline = time.monotonic() + PATIENCE_S
+            while sum(revisions(client, stored(client, expected)).values()) < total // 4:
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            process.kill()
+        assert sum(revisions(client, stored(client, expected)).values()) < total
+        run_until_idle(endpoint, stream, port, tmp_path, *lanes)
+        assert stored(client, expected) == expected
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for item in some:
+        for record in records_of(item):
+            wanted.setdefault((record.entity, record.key), []).append(item.transaction_id)
+    assert sorted(rows(tmp_path)) == sorted(
+        (*owner, revision, name) for owner, names in wanted.items() for revision, name in enumerate(names, start=1)
+    )
+
+
 def test_sigterm_drains_flushes_and_ends_with_zero(kinesis: Any, endpoint: str, stream: str, tmp_path: Path) -> None:
     some = payments(150)
     with start_valkey() as port, valkey_client(port) as client:

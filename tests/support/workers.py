@@ -48,9 +48,11 @@ def worker(
         process.stdout.close()
 
 
-def run_until_idle(endpoint: str, stream: str, port: int, directory: Path, *, store: str = "redis") -> dict[str, Any]:
+def run_until_idle(
+    endpoint: str, stream: str, port: int, directory: Path, *more: str, store: str = "redis"
+) -> dict[str, Any]:
     """Run a worker until the stream is quiet; return its figures."""
-    with worker(endpoint, stream, port, directory, "--until-idle", "1", store=store) as process:
+    with worker(endpoint, stream, port, directory, "--until-idle", "1", *more, store=store) as process:
         out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, (directory / "log").read_text()
     ready, figures = (json.loads(line) for line in out.splitlines())
