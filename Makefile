@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench spike train retrain infra infra-security lock clean
+.PHONY: help setup demo test test-spark check bench spike train retrain infra infra-security lock clean
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PY := .venv/bin/python
@@ -33,6 +33,16 @@ demo: $(DEMO_STAMP) ## Run the whole loop on this machine (DATA=handbook, SIZE=.
 
 test: .venv/dev.stamp ## Run the tests, a process for each core (ARGS="-k name" runs them in one)
 	@exec $(PY) -m pytest $(or $(ARGS),-n auto --dist loadfile)
+
+# pyspark is 300 MB that only this needs: it is in no other lock, and has no wheel, so it is built from its own archive.
+.venv/spark.stamp: requirements/spark.txt | .venv/dev.stamp
+	@command -v java >/dev/null || { echo "test-spark: Java 11 or 17 is needed and there is none." >&2; exit 2; }
+	@$(PY) -m pip install --no-input --disable-pip-version-check --quiet --no-compile --require-hashes --no-deps \
+	  --no-build-isolation -r requirements/spark.txt
+	@touch $@
+
+test-spark: .venv/spark.stamp ## Spark's rows against one machine's, bit for bit (Java; fetches pyspark once)
+	@exec $(PY) -m pytest tests/integration/test_spark_history.py -rs $(ARGS)
 
 check: .venv/dev.stamp ## Lint, formatting, types, walls, dependencies, dead code, spelling
 	@$(PY) -m ruff check --quiet .

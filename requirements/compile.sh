@@ -25,7 +25,7 @@ lock() {
 }
 
 lock dev "$@"
-for extra in serving streaming training retraining infra demo; do
+for extra in serving streaming training retraining infra demo spark; do
   rm -f "requirements/$extra.txt"
   lock "$extra" --constraints requirements/dev.txt
 done

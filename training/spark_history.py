@@ -39,7 +39,7 @@ def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int)
     entity
         Whose windows.
     parts
-        Among how many parts the keys are dealt.
+        Among how many parts the keys are dealt; transactions without one are dealt by their id.
 
     Returns
     -------
@@ -59,8 +59,10 @@ def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int)
         for name in missing:
             known = known.withColumn(name, sql.lit(None).cast(types[name]))
         both = both.unionByName(known.select(*columns, sql.lit(True).alias(_REPORT)))  # noqa: FBT003
-    dealt = sql.coalesce(sql.col(key), sql.lit(""))
-    moved = both.withColumn(key, dealt).repartition(parts, key).sortWithinPartitions(key, "event_timestamp", ID)
+    keyed = both.withColumn(key, sql.coalesce(sql.col(key), sql.lit("")))
+    # Rows of nobody need no others: dealt by their key they would all lie in one part, which is the busiest by far
+    dealt = sql.when(sql.col(key) == "", sql.col(ID)).otherwise(sql.col(key))
+    moved = keyed.repartition(parts, dealt).sortWithinPartitions(key, "event_timestamp", ID)
     return moved.mapInArrow(_evaluator(entity), _schema(entity))
 
 

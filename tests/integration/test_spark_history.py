@@ -2,6 +2,8 @@
 
 import importlib.util
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from stores.files import Location
 from stores.log import load_log
 from stores.windows_join import Asked, velocity_arrays
 from tests.support.lakes import entity_frame, random_payments, some_reports, write_lake
-from training.spark_history import evaluate_part, whole_keys
+from training.spark_history import evaluate_part, velocity_frame, whole_keys
 
 PAYMENTS = random_payments(81, 300)
 REPORTS = some_reports(PAYMENTS, 81)
@@ -72,37 +74,58 @@ def test_parts_of_whole_keys_add_up_to_one_machines_rows(entity: Entity, lake: P
     assert by_id(found, names) == expected
 
 
-@pytest.mark.skipif(
+needs_spark = pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
-    reason="pyspark or Java is not installed; the parts that Spark runs are tested above",
+    reason="pyspark or Java is not installed (make test-spark); the parts that Spark runs are tested above",
 )
-def test_sparks_rows_are_one_machines_rows(lake: Path, tmp_path: Path) -> None:
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
-    from training.spark_job import arguments, run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)  # its workers run where we run, whatever python3 is
+        patch.setenv("PYSPARK_DRIVER_PYTHON", sys.executable)
+        built = _started(SparkSession)
+        yield built
+        built.stop()
 
-    session = (
-        SparkSession.builder.master("local[2]")
+
+def _started(spark: Any) -> Any:
+    return (
+        spark.builder.master("local[2]")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.ui.enabled", "false")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "23")
         .getOrCreate()
     )
-    words = [
-        "--log",
-        str(lake / "transactions"),
-        "--labels",
-        str(lake / "labels.parquet"),
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    try:
-        assert run(session, arguments([*words, "--parts", "3"])) == dict.fromkeys(ENTITIES, len(PAYMENTS))
-    finally:
-        session.stop()
+
+
+@needs_spark
+def test_sparks_rows_are_one_machines_rows(lake: Path, tmp_path: Path, session: Any) -> None:
+    from training.spark_job import arguments, run
+
+    places = {"log": lake / "transactions", "labels": lake / "labels.parquet", "out": tmp_path / "o"}
+    words = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+    assert run(session, arguments([*words, "--parts", "3"])) == dict.fromkeys(ENTITIES, len(PAYMENTS))
     whole = one_machine(lake)
     for entity in ENTITIES:
         names = tuple(feature_names((entity,)))
         expected = {name: tuple(row[n] for n in names) for name, row in whole.items()}
         assert by_id(pq.read_table(tmp_path / "o" / entity), names) == expected
+
+
+@needs_spark
+def test_payments_without_a_device_are_dealt_among_all_parts(lake: Path, session: Any) -> None:
+    from pyspark.sql import functions as sql
+
+    log = session.read.parquet(str(lake / "transactions")).drop("dt")
+    frame = velocity_frame(log, None, "device", parts=4).select(
+        "transaction_id", sql.spark_partition_id().alias("part")
+    )
+    without = {payment.transaction_id for payment in PAYMENTS if payment.device_id is None}
+    found = [row.part for row in frame.collect() if row.transaction_id in without]
+    assert len(found) == len(without) > 100
+    assert all(found.count(part) > len(without) // 8 for part in range(4))
