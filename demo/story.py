@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,6 +288,10 @@ def _outcomes(answers: Answers, types: dict[str, str]) -> dict[str, dict[str, in
     return dict(sorted(counts.items()))
 
 
+def _is_caught(decision: Mapping[str, Any]) -> bool:
+    return bool(decision.get("reasons")) and decision["outcome"] != "approve"
+
+
 def _worth_showing(
     hour: Sequence[Transaction], answers: Answers, types: dict[str, str], count: int = 3
 ) -> tuple[Shown, ...]:
@@ -295,7 +299,7 @@ def _worth_showing(
     caught = [
         (types[t.transaction_id], t, answers.decisions[t.transaction_id])
         for t in hour
-        if types.get(t.transaction_id) and answers.decisions.get(t.transaction_id, {}).get("reasons")
+        if types.get(t.transaction_id) and _is_caught(answers.decisions.get(t.transaction_id, {}))
     ]
     caught.sort(key=lambda item: -item[2]["score"])
     chosen: list[tuple[str, Transaction, dict[str, Any]]] = []
