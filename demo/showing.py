@@ -48,6 +48,10 @@ def outcomes_by_type(answers: Answers, types: dict[str, str]) -> dict[str, dict[
     return dict(sorted(counts.items()))
 
 
+def _is_caught(decision: Mapping[str, Any]) -> bool:
+    return bool(decision.get("reasons")) and decision["outcome"] != "approve"
+
+
 def worth_showing(
     hour: Sequence[Transaction], answers: Answers, types: dict[str, str], count: int = 3
 ) -> tuple[Shown, ...]:
@@ -55,7 +59,7 @@ def worth_showing(
     caught = [
         (types[t.transaction_id], t, answers.decisions[t.transaction_id])
         for t in hour
-        if types.get(t.transaction_id) and answers.decisions.get(t.transaction_id, {}).get("reasons")
+        if types.get(t.transaction_id) and _is_caught(answers.decisions.get(t.transaction_id, {}))
     ]
     caught.sort(key=lambda item: -item[2]["score"])
     chosen: list[tuple[str, Transaction, dict[str, Any]]] = []

@@ -109,7 +109,7 @@ def key(number: int) -> Any:
     return EntityKey(join_keys=["user_id"], entity_values=[Value(int64_val=number)])
 
 
-def whole_key(row: Mapping[str, Any]) -> Any:
+def whole_key(row: Any) -> Any:
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
@@ -226,8 +226,7 @@ def test_join_keys_of_other_types_and_several_at_once_find_their_rows(valkey: in
     store.write_to_online_store("pairs", frame[["user_id", "shop_id", "desk_id", "pair_count", "event_timestamp"]])
     store.write_to_online_store("desks", frame[["desk_id", "desk_count", "event_timestamp"]])
     store.write_to_online_store("shops", frame[["shop_id", "shop_count", "event_timestamp"]].tail(3))
-    asked_of = frame[["user_id", "shop_id", "desk_id"]].to_dict("records")
-    rows = [{str(name): value for name, value in row.items()} for row in asked_of]
+    rows: list[Any] = frame[["user_id", "shop_id", "desk_id"]].to_dict("records")
     assert assert_reads_the_same(store, "pairs", valkey, rows) == 3 * ROWS
     asked = TableReader(compile_plan(store, "pairs"))
     for row in rows:

@@ -26,7 +26,8 @@ def made(field: str, values: list[Any]) -> bytes:
     part = getattr(value, field)
     part.SetInParent()
     part.val.extend(values)
-    return bytes(value.SerializeToString())
+    data: bytes = value.SerializeToString()
+    return data
 
 
 @pytest.mark.parametrize("kind", HELD)

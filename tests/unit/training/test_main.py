@@ -238,5 +238,5 @@ def test_every_command_has_a_sentence_of_help() -> None:
     names = {
         command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
     }
-    assert names == {"import", "profiles", "dataset", "train", "labels", "search", "evaluate"}
+    assert names == {"import", "profiles", "dataset", "train", "labels", "search", "evaluate", "declines"}
     assert all(command.callback is not None and command.callback.__doc__ for command in app.registered_commands)
