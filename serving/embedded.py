@@ -36,7 +36,7 @@ _OVERRIDES: Final = {
     "OverrideDeclineCap": "decline_cap",
     "OverrideControlGroup": "control_group",
 }
-_STAGES: Final = ("store", "score", "total")
+_STAGES: Final = ("queue", "store", "score", "total")
 _SHARES: Final = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
 
 
@@ -107,6 +107,9 @@ class EmbeddedMetrics:
             "StaleViews": metrics.stale.total(),
             "StoreTimeouts": metrics.store_timeouts.total(),
             "StoreRefusals": metrics.store_refusals.total(),
+            "ReadsSkipped": metrics.reads_skipped.total(),
+            "RequestsShed": metrics.requests_shed.total(),
+            "OverBudget": metrics.over_budget.total(),
             "ShadowDecisions": metrics.shadow_decisions.total(),
             "ShadowLost": metrics.shadow_lost.total(),
             "StoreLosses": metrics.store_losses.total(),
