@@ -32,6 +32,14 @@ from stores.bundle_files import write_bundle
 ROOT = Path(__file__).resolve().parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")
 Figures = dict[str, Any]
+COUNTS = {
+    "no store": "tollgate_reads_skipped_total",
+    "shed": "tollgate_requests_shed_total",
+    "refused": "tollgate_connections_refused_total",
+    "late": "tollgate_over_budget_total",
+}
+"""Columns of the open loops: decided without the store for want of time; turned away, as a request or as one connection
+too many; answered after the budget."""
 
 
 def main(
@@ -46,7 +54,11 @@ def main(
     """Measure the scorer's cost per request against the floor of its own HTTP stack."""
     figures: Figures = {"trees": trees, "depth": depth, "connections": connections, "runs": []}
     spinner = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
     )
     with spinner as progress, tempfile.TemporaryDirectory() as folder, ValkeyServer() as valkey:
         step = progress.add_task("history and model")
@@ -66,8 +78,11 @@ def main(
                 figures["runs"].append(_closed(name, port, pid, requests, connections, count))
             for rate in (float(text) for text in rates.split(",")):
                 progress.update(step, description=f"open loop at {rate:g}/s")
+                before = _counts(port)
                 load = _run(open_loop(port, plain, rate=rate, seconds=seconds))
-                figures["runs"].append(_figures(f"scorer, open loop {rate:g}/s", load, None))
+                now = _counts(port)
+                counted = {name: int(now[name] - before[name]) for name in COUNTS}
+                figures["runs"].append(_figures(f"scorer, open loop {rate:g}/s", load, None) | counted)
             figures["metrics"] = _outcomes(port)
     _show(figures)
     if json_file is not None:
@@ -142,16 +157,27 @@ def _outcomes(port: int) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted)}
 
 
+def _counts(port: int) -> dict[str, float]:
+    """Return how many answers were given without the store, refused for want of time, or late."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    return {
+        column: sum(float(value) for name, _, value in lines if name.startswith(start))
+        for column, start in COUNTS.items()
+    }
+
+
 def _show(figures: Figures) -> None:
     table = Table(title=f"Cost of a request ({figures['trees']} trees of depth {figures['depth']})")
-    for column in ("", "CPU us/request", "rps/core", "rps", "p50 us", "p95 us", "p99 us", "not 200"):
+    for column in ("", "CPU us/request", "rps/core", "rps", "p50 us", "p95 us", "p99 us", "not 200", *COUNTS):
         table.add_column(column, justify="left" if not column else "right")
     for run in figures["runs"]:
         latency = run["latency_us"]
         own = (run.get("cpu_us", ""), run.get("rps_per_core", ""), run["rps"])
         cells = (*own, latency["p50"], latency["p95"], latency["p99"], run["not_200"])
+        cells += tuple(run.get(name, "") for name in COUNTS)
         table.add_row(run["name"], *(str(cell) for cell in cells))
-    Console(width=140).print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import xgboost as xgb
 
+from fraud import shap
 from fraud.settings import read_settings
 from fraud.shap import Explainer
 from fraud.velocity import FloatArray
@@ -20,7 +21,11 @@ def main() -> None:
     booster = xgb.Booster({"nthread": 1})
     booster.load_model(bytearray((Path(settings.model_dir) / "model.json").read_bytes()))
 
-    def attributions(explainer: Explainer, row: FloatArray) -> FloatArray:  # noqa: ARG001  # its place has it
+    width = booster.num_features()
+
+    def attributions(explainer: Explainer, row: FloatArray) -> FloatArray:
+        if len(row) != width:  # a fallback's, which is only warmed
+            return shap.attributions(explainer, row)
         found = booster.predict(xgb.DMatrix(row.reshape(1, -1), nthread=1), pred_contribs=True)
         return np.asarray(found[0, :-1], np.float64)
 

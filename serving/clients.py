@@ -9,7 +9,7 @@ import logging
 import socket
 import struct
 import time
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -67,7 +67,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note when the request was whole."""
-        self._note_arrival(self.scope)
+        self._note_arrival()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
@@ -76,7 +76,7 @@ class ClientConnection(HttpToolsProtocol):
         self.metrics.requests_unreadable.add()
         self._answer_and_close(b"400 Bad Request", _NO_HTTP)
 
-    def _note_arrival(self, scope: Any) -> None:
+    def _note_arrival(self) -> None:
         waited_ms = 0
         if self._socket is not None:
             try:
@@ -84,7 +84,7 @@ class ClientConnection(HttpToolsProtocol):
                 waited_ms = struct.unpack_from("I", info, _LAST_DATA)[0]
             except (OSError, struct.error):  # a kernel that does not say: then it came when we read it
                 waited_ms = 0
-        scope[ARRIVED] = time.perf_counter() - (waited_ms / 1e3 if waited_ms > TICK_MS else 0.0)
+        self.scope[ARRIVED] = time.perf_counter() - (waited_ms / 1e3 if waited_ms > TICK_MS else 0.0)  # type: ignore[typeddict-unknown-key]
 
     def _answer_and_close(self, status: bytes, body: bytes) -> None:
         head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"

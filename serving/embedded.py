@@ -43,7 +43,7 @@ _VERSIONED: Final = frozenset(
 )
 """What is counted for each model version apart."""
 
-_STAGES: Final = ("store", "score", "total")
+_STAGES: Final = ("queue", "store", "score", "total")
 _SHARES: Final = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
 
 
@@ -140,6 +140,9 @@ class EmbeddedMetrics:
             "Refusals": metrics.refusals.total(),
             "StoreTimeouts": metrics.store_timeouts.total(),
             "StoreRefusals": metrics.store_refusals.total(),
+            "ReadsSkipped": metrics.reads_skipped.total(),
+            "RequestsShed": metrics.requests_shed.total(),
+            "OverBudget": metrics.over_budget.total(),
             "ShadowDecisions": metrics.shadow_decisions.total(),
             "ShadowLost": metrics.shadow_lost.total(),
             "StoreLosses": metrics.store_losses.total(),

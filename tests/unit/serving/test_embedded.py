@@ -27,6 +27,17 @@ def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None
     assert [line[name] for name in wanted] == [10, 7, 0, 3, 3, 2]
 
 
+def test_what_waiting_cost_is_told() -> None:
+    metrics = Metrics()
+    metrics.latency.add(0.0004, ("queue",))
+    metrics.reads_skipped.add(count=4)
+    metrics.requests_shed.add(count=3)
+    metrics.over_budget.add(count=2)
+    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1))
+    wanted = ("ReadsSkipped", "RequestsShed", "OverBudget", "QueueLatencyP99")
+    assert [line[name] for name in wanted] == [4, 3, 2, 500.0]
+
+
 def test_tiers_and_overrides_are_counted_by_name() -> None:
     metrics = Metrics()
     for tier, count in (("full", 9), ("partial", 1), ("no_velocity", 2), ("request_only", 3)):
