@@ -12,6 +12,7 @@ still be there, bit for bit.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -180,7 +181,7 @@ def _dynamodb(folder: Path, lake: Path) -> Rebuild:
     config = folder / "dynamodb.yaml"
     with start_dynamodb() as endpoint:
         text = (REPO / "feature_store.dynamodb.yaml").read_text(encoding="utf-8")
-        text = text.replace("  registry_store_type: S3RegistryStore\n", "").replace("provider: aws", "provider: local")
+        text = re.sub(r"  registry_store_type: .*\n", "", text).replace("provider: aws", "provider: local")
         config.write_text(text.replace("${FRAUD_REGISTRY}", str(folder / "dynamodb.db")), encoding="utf-8")
         place = aws_environment() | {"FRAUD_LAKE": str(lake)}
         os.environ.update(aws_environment())  # for our own look at the tables

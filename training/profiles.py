@@ -13,10 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs as pfs
 import pyarrow.parquet as pq
 
 from fraud.kernels import kernel
 from fraud.windows import DAY, HOUR, LONGEST_MS
+from stores.files import Location
+from stores.table_writing import write_tables
 from training.errors import UnreadableSource
 from training.transaction_log import Progress, moments, write_table
 
@@ -35,13 +38,13 @@ class ProfileReport:
     merchant_rows: int
 
 
-def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
+def write_profiles(lake: Path | Location, *, progress: Progress) -> ProfileReport:
     """Write ``profiles/card`` and ``profiles/merchant`` of the lake from its transaction log; replaces earlier ones.
 
     Parameters
     ----------
     lake
-        Folder of the data set.
+        Folder of the data set, or a bucket's prefix.
     progress
         Called with profiles done and profiles in all.
 
@@ -50,10 +53,13 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
     UnreadableSource
         The lake has no transaction log, or an empty one.
     """
-    last = last_day(lake)
-    log = ds.dataset(lake / "transactions", format="parquet", partitioning="hive").to_table(columns=_COLUMNS)
+    place = lake if isinstance(lake, Location) else Location(str(lake))
+    last = last_day(place)
+    filesystem, path = place.within("transactions").open()
+    files = ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive")
+    log = files.to_table(columns=_COLUMNS)
     if not len(log):
-        raise UnreadableSource(f"{lake / 'transactions'} holds no row up to {last}: generate or import a data set")
+        raise UnreadableSource(f"{place.address}/transactions holds no row up to {last}: generate or import a data set")
     time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
     amount = log["amount_minor"].to_numpy()
     country = log["country"].combine_chunks().dictionary_encode()
@@ -71,9 +77,8 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
         )  # fmt: skip
         build = _card_table if name == "card_id" else _merchant_table
         table = build(numbers[name].dictionary, key, found, country.dictionary)
-        folder = lake / "profiles" / name.removesuffix("_id")
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(table.sort_by([("event_timestamp", "ascending"), (name, "ascending")]), folder / "part-0.parquet")
+        ordered = table.sort_by([("event_timestamp", "ascending"), (name, "ascending")])
+        _replace(ordered, place.within(f"profiles/{name.removesuffix('_id')}/part-0.parquet"))
         rows[name] = len(table)
         progress(done, 2)
     return ProfileReport(rows["card_id"], rows["merchant_id"])
@@ -99,7 +104,7 @@ def profiles_up_to_date(lake: Path) -> bool:
     return True
 
 
-def last_day(lake: Path) -> str:
+def last_day(lake: Path | Location) -> str:
     """Return the last day of the transaction log, such as ``2026-03-25``.
 
     Raises
@@ -107,14 +112,22 @@ def last_day(lake: Path) -> str:
     UnreadableSource
         The lake has no transaction log.
     """
-    days = sorted(folder.name.removeprefix("dt=") for folder in (lake / "transactions").glob("dt=*"))
+    place = lake if isinstance(lake, Location) else Location(str(lake))
+    filesystem, path = place.within("transactions").open()
+    found = filesystem.get_file_info(pfs.FileSelector(path, allow_not_found=True))
+    days = sorted(item.base_name.removeprefix("dt=") for item in found if item.base_name.startswith("dt="))
     if not days:
-        raise UnreadableSource(f"{lake / 'transactions'} has no day: generate or import a data set first")
-    return days[-1]
+        raise UnreadableSource(f"{place.address}/transactions has no day: generate or import a data set first")
+    return str(days[-1])
 
 
-def _replace(table: pa.Table, path: Path) -> None:
-    """Write a file beside its place and move it there, so that a reader sees the old profiles or the new ones."""
+def _replace(table: pa.Table, place: Location) -> None:
+    """Replace a file so that a reader sees the old profiles or the new ones: moved there, or uploaded whole."""
+    if place.address.startswith("s3://"):
+        write_tables(iter([table]), place)
+        return
+    path = Path(place.address)
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")  # a name that readers of a folder of Parquet files pass over
     write_table(table, draft)
     draft.replace(path)
