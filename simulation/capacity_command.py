@@ -77,7 +77,9 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
         bool, typer.Option(help="Also vary start delay and payday minimum, and lose a zone.")
     ] = True,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 7,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here as JSON.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything here as JSON; - for stdout.")
+    ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the run here (.png, .svg, .pdf).")] = None,
 ) -> None:
     """Simulate the scoring endpoint under its scaling plan, request by request."""
@@ -88,7 +90,8 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
         if scale is not None:
             sizing = size(scale, platform=platform)
             _write_json(sizing_as_json(sizing), json_file)
-            Console().print(render_sizing(sizing, platform))
+            if not _only_json(json_file):
+                Console().print(render_sizing(sizing, platform))
             return
         if trace is None:
             raise typer.BadParameter("give --trace FILE (write one with `python -m simulation trace`) or --scale RATE")
@@ -99,7 +102,8 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
         _write_json(as_json(found, plan), json_file)
         if plot_file is not None:
             plot(found, plan, plot_file)
-        Console().print(render(found, plan))
+        if not _only_json(json_file):
+            Console().print(render(found, plan))
 
 
 class _Errors:
@@ -172,7 +176,16 @@ def _watched(
 
 
 def _write_json(content: dict[str, object], path: Path | None) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
+    if path is None:
+        return
+    text = json.dumps(content, indent=1, allow_nan=False)
+    if _only_json(path):
+        typer.echo(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _only_json(path: Path | None) -> bool:
+    """Return whether standard output is for the JSON alone."""
+    return str(path) == "-"
