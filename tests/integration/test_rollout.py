@@ -36,7 +36,7 @@ from tests.support.scorers import ROOT, await_true, fill_states, history, paymen
 
 ENDPOINT, GROUP, BUCKET = "tollgate-dev-scorer", "tollgate-dev-scorer", "tollgate-dev-lake-123456789012"
 FINE = Verdict((Check("fine", passed=True, evidence="it is"),))
-HOSTING = HostingSettings(("ml.c7i.large",), instances=4, canary_percent=50, bake_s=600)
+HOSTING = HostingSettings(("ml.c7i.large",), instances=4, canary_percent=50, bake_s=600, plan="small")
 PLACE = Place(
     role="arn:aws:iam::123456789012:role/tollgate-dev-scorer",
     subnets=("subnet-1",),

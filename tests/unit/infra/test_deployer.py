@@ -35,7 +35,7 @@ PLACE = Place(
     store_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:store",
     decisions="tollgate-dev-decisions",
 )
-HOSTING = HostingSettings(("ml.c7i.large", "ml.c6i.large"), instances=4, canary_percent=25, bake_s=600)
+HOSTING = HostingSettings(("ml.c7i.large", "ml.c6i.large"), instances=4, canary_percent=25, bake_s=600, plan="small")
 
 SERVER = """
 import http.server, os
