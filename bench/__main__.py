@@ -2,7 +2,8 @@
 
 Each script in this folder prints one figure with what it is compared to, and writes it as JSON with ``--json FILE``.
 This command runs them one after another, keeps the JSON in ``build/bench/`` and writes what they printed, with date,
-machine and command, to ``docs/benchmarks.md``. A name runs only that one and replaces only its section.
+machine and command, to ``docs/benchmarks.md``. A name runs only that one and replaces only its section. What misses its
+target ends with a code other than 0: its section says so, and so does this command's own code.
 """
 
 import os
@@ -10,6 +11,7 @@ import platform
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -28,13 +30,29 @@ gives ratios with medians and spread. Machines are shared and noisy: read ratios
 all of them again and rewrites this page; `make bench ARGS=NAME` runs one.
 """
 
+VARIANTS: Final[dict[str, tuple[str, ...]]] = {
+    "backfill_10m": ("backfill", "--rows", "10000000", "--repeats", "1"),
+    "kills_dynamodb": ("kills", "--store", "dynamodb", "--transactions", "3000"),
+    "proof_handbook": ("proof", "--data", "handbook"),
+}
+"""Figures that a script prints with other options than its own: name -> script and options."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def scripts() -> dict[str, Path]:
-    """Return the benchmarks by name: the scripts here that take ``--json``."""
+@dataclass(frozen=True)
+class Printed:
+    """What one benchmark said: its text, and its exit code."""
+
+    text: str
+    code: int
+
+
+def scripts() -> dict[str, tuple[str, ...]]:
+    """Return the benchmarks by name, each a script's name and options: scripts that take ``--json``, and variants."""
     found = sorted(path for path in HERE.glob("*.py") if path.name != "__main__.py")
-    return {path.stem: path for path in found if "--json" in path.read_text(encoding="utf-8")}
+    plain = {path.stem: (path.stem,) for path in found if "--json" in path.read_text(encoding="utf-8")}
+    return dict(sorted({**plain, **VARIANTS}.items()))
 
 
 @app.command(help=__doc__)
@@ -58,36 +76,38 @@ def bench(
     for name in names or known:
         with console.status(f"{name} (its own progress is not shown)"):
             printed = run(known[name], FIGURES / f"{name}.json")
-        if printed is None:
+        if printed.code != 0:
             failed.append(name)
-            console.print(f"[red]✗[/] {name}")
-            continue
-        sections[name] = section(name, printed)
-        console.print(f"[green]✓[/] {name}")
-        write_page(sections)
+        console.print(f"[green]✓[/] {name}" if printed.code == 0 else f"[red]✗[/] {name}")
+        if printed.text.strip():  # what printed nothing has failed before it measured
+            sections[name] = section(name, known[name], printed)
+            write_page(sections)
     if failed:
-        typer.echo(f"bench: failed: {', '.join(failed)}", err=True)
+        typer.echo(f"bench: failed, or missed its target: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
 
 
-def run(script: Path, figures: Path) -> str | None:
-    """Run one script; return what it printed, or null when it failed (its errors are on standard error)."""
+def run(command: tuple[str, ...], figures: Path) -> Printed:
+    """Run one script with its options; its errors are on standard error."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "110", "NO_COLOR": "1"}
+    script, *options = command
     done = subprocess.run(
-        [sys.executable, str(script), "--json", str(figures)],
+        [sys.executable, str(HERE / f"{script}.py"), *options, "--json", str(figures)],
         cwd=ROOT,
         env=environ,
         stdout=subprocess.PIPE,
         check=False,
     )
-    return done.stdout.decode() if done.returncode == 0 else None
+    return Printed(done.stdout.decode(), done.returncode)
 
 
-def section(name: str, printed: str) -> str:
+def section(name: str, command: tuple[str, ...], printed: Printed) -> str:
     """Return the section of one benchmark."""
     now = datetime.now(UTC).date().isoformat()
     machine = f"{os.cpu_count()} cores, {memory_gb()} GB, Python {platform.python_version()}"
-    return f"`python -m bench {name}`, {now}, {machine}\n\n```text\n{printed.strip()}\n```\n"
+    spelled = "" if len(command) == 1 else f" (`python -m bench.{' '.join(command)}`)"
+    ended = "" if printed.code == 0 else f"; **ended with code {printed.code}: a target is missed, see below**"
+    return f"`python -m bench {name}`{spelled}, {now}, {machine}{ended}\n\n```text\n{printed.text.strip()}\n```\n"
 
 
 def memory_gb() -> int:

@@ -198,7 +198,7 @@ def run(name: str, kills: int, count: int, seed: int, where: Path, progress: Pro
                 break
         figures = run_until_idle(store.endpoint, STREAM, store.port, where, store=store.name)
         losses = compare(some, expected, store, where)
-        return Losses(**{**asdict(losses), "kills": done, "delivered_again": figures["repeated"]})
+        return Losses(**{**asdict(losses), "kills": done, "delivered_again": figures["repeated"] + figures["too_late"]})
 
 
 def main(

@@ -8,20 +8,26 @@ from typing import cast
 
 import hiredis
 import numpy as np
+import numpy.typing as npt
 import xgboost as xgb
 
 from fraud import velocity
 from fraud.bundle import pack_bundle
 from fraud.calibration import Calibration
+from fraud.fallback import pack_fallback
 from fraud.features import FEATURE_NAMES, NO_PROFILES, Profiles, evaluate
 from fraud.policy import Policy
 from fraud.ring import new_scratch
+from fraud.tiers import FALLBACKS, Tier, tier_features
 from fraud.transaction import CHANNELS, Transaction
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.guards import state_fields, state_view, value_fields
 from stores.layout import encode_timestamp, entity_key, timestamp_field
 from stores.plan import plan_data
 from tests.support.bundles import PROJECT, read_plan
+
+Rows = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
 
 START = 1_770_000_000_000
 DAY = 86_400_000
@@ -87,16 +93,14 @@ def _profiles(rng: np.random.Generator) -> Profiles:
 
 def _train(
     rng: np.random.Generator,
-    rows: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
+    rows: Rows,
     risks: object,
     trees: int,
     depth: int,
 ) -> dict[str, bytes]:
     risk = np.asarray(risks, np.float64)
     labels = (risk + rng.normal(0.0, risk.std(), len(risk)) > np.quantile(risk, 0.95)).astype(int)
-    parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.05, "seed": 1, "nthread": 1}
-    booster = xgb.train(parameters, xgb.DMatrix(rows, label=labels), trees)
-    margins = booster.predict(xgb.DMatrix(rows[-32:]), output_margin=True)
+    booster, margins = _fit(rows, labels, trees, depth)
     scores = booster.predict(xgb.DMatrix(rows))
     return pack_bundle(
         model_json=bytes(booster.save_raw("json")),
@@ -107,13 +111,41 @@ def _train(
         ),
         plan=plan_data(read_plan()),
         check_rows=rows[-32:],
-        margins=[float(margin) for margin in margins],
+        margins=margins,
         provenance={"seed": 1},
+        fallbacks={tier: _fallback(tier, rows, labels, trees, depth) for tier in FALLBACKS},
+    )
+
+
+def _fit(rows: Rows, labels: Labels, trees: int, depth: int) -> tuple[xgb.Booster, list[float]]:
+    parameters = {"objective": "binary:logistic", "max_depth": depth, "eta": 0.05, "seed": 1, "nthread": 1}
+    booster = xgb.train(parameters, xgb.DMatrix(rows, label=labels), trees)
+    margins = booster.predict(xgb.DMatrix(rows[-32:]), output_margin=True)
+    return booster, [float(margin) for margin in margins]
+
+
+def _fallback(tier: Tier, rows: Rows, labels: Labels, trees: int, depth: int) -> bytes:
+    """Return a tier's model, as large as the full one: what it costs is measured too."""
+    features = tier_features(tier)
+    seen = rows[:, [FEATURE_NAMES.index(name) for name in features]]
+    booster, margins = _fit(seen, labels, trees, depth)
+    return pack_fallback(
+        model_json=bytes(booster.save_raw("json")),
+        features=features,
+        calibration=Calibration(1.0, 0.0),
+        check_rows=seen[-32:],
+        margins=margins,
     )
 
 
 def fill_store(port: int, world: World) -> None:
     """Write every state and profile of ``world`` to the Redis on loopback."""
+    commands = fill_commands(world)
+    send_commands(port, b"".join(map(PACK, commands)), len(commands))
+
+
+def fill_commands(world: World) -> list[tuple[bytes, ...]]:
+    """Return the commands that write every state and profile of ``world``."""
     commands: list[tuple[bytes, ...]] = []
     for (entity, key), (state, revision) in world.states.items():
         name = entity_key(JOIN_KEYS[entity], key, PROJECT)
@@ -128,11 +160,16 @@ def fill_store(port: int, world: World) -> None:
             )
             stamp = (timestamp_field(view), encode_timestamp(START - DAY))
             commands.append((b"HSET", name, *value_fields(view, values), *stamp))
+    return commands
+
+
+def send_commands(port: int, packed: bytes, count: int) -> None:
+    """Send ``count`` packed commands to the Redis on loopback; every one must succeed."""
     reader = hiredis.Reader()
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"".join(map(PACK, commands)))
+        connection.sendall(packed)
         answered = 0
-        while answered < len(commands):
+        while answered < count:
             reader.feed(connection.recv(1 << 16))
             while (reply := reader.gets()) is not False:
                 assert not isinstance(reply, hiredis.ReplyError), reply

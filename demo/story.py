@@ -44,6 +44,8 @@ from retraining.gate import LIMITS, GateLimits
 from retraining.registry import Registry
 from retraining.weekly import Builder, WeekReport
 from training.dataset import TrainingSet, build_training_set
+from training.dataset_files import proven
+from training.dataset_request import DatasetRequest
 from training.labels import read_labels, settle_labels
 from training.profiles import write_profiles
 
@@ -176,7 +178,12 @@ def _learn(stage: Stage, story: Story, store: Any) -> Learned:
             as_of_ms=first_at,
             progress=step.advance,
         )
-        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, by Feast"
+        asked = DatasetRequest(int(rows.event_time_ms[0]), story.live_start_ms, label_delay_ms=0, as_of_ms=first_at)
+        rows, proof = proven(rows, places.lake, asked, seed=0, progress=lambda _done, _all: None)
+        step.note = (
+            f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, by Feast; "
+            f"no leak in {proof.audit.probes} rows"
+        )
     with stage.step("Train the first champion") as step:
         build = _from_held(rows, places.lake)
         first = train(build, registry, story, read_plan, limits, as_of_ms=first_at, progress=step.advance)

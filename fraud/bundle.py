@@ -1,6 +1,7 @@
 """A model bundle: everything the scorer needs, as named bytes under digests; never pickle.
 
-Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered feature names), ``calibration.json``,
+Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered names of the model's inputs, and of all
+features there were), ``calibration.json``,
 ``policy.json``, ``plan.json`` (how the online store is read), ``checks.json`` (rows with the margins they must give),
 ``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). Beside
 them there may be a ``fallback-<tier>.json`` for each tier below the full one (:mod:`fraud.fallback`). The bundle's
@@ -17,6 +18,7 @@ import msgspec
 from fraud.calibration import Calibration
 from fraud.errors import CorruptBundle, InvalidPolicy
 from fraud.fallback import FALLBACK_FILES, Check, TierModel, open_fallback, record, reproduce
+from fraud.features import FEATURE_NAMES
 from fraud.policy import Policy
 from fraud.tiers import Tier
 from fraud.trees import Forest, parse_forest, predict_margin
@@ -56,6 +58,8 @@ class ModelBundle:
     fallbacks
         The models of the tiers below the full one; empty for a bundle without any, which then scores with missing
         values.
+    vector
+        Ordered names of all features when it was packed: what its decisions are logged under.
     """
 
     version: str
@@ -66,6 +70,7 @@ class ModelBundle:
     plan: Mapping[str, Any]
     provenance: Mapping[str, Any]
     fallbacks: Mapping[Tier, TierModel] = field(default_factory=dict)
+    vector: tuple[str, ...] = FEATURE_NAMES
 
     def score(self, row: FloatArray) -> float:
         """Return the calibrated probability of fraud of one row in contract order; NaN is missing."""
@@ -98,7 +103,7 @@ def pack_bundle(  # noqa: PLR0913  # one for each file of a bundle
     files = {
         "calibration.json": _encoder.encode(calibration),
         "checks.json": _encoder.encode(record(check_rows, margins)),
-        "contract.json": _encoder.encode({"features": list(features)}),
+        "contract.json": _encoder.encode({"features": list(features), "vector": list(FEATURE_NAMES)}),
         "model.json": model_json,
         "plan.json": _encoder.encode(plan),
         "policy.json": _encoder.encode(policy),
@@ -133,6 +138,7 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
             fallbacks={
                 tier: open_fallback(tier, files[name]) for name, tier in FALLBACK_FILES.items() if name in files
             },
+            vector=contract.get("vector", FEATURE_NAMES),
         )
         checks = msgspec.json.decode(files["checks.json"], type=list[Check])
     except (KeyError, InvalidPolicy, msgspec.DecodeError) as error:

@@ -32,7 +32,7 @@ class ControlGroup:
     amount_at_most
         Larger amounts are never let through; minor units.
     daily_amount
-        Sum of the amounts that one process may let through in a day (UTC); minor units.
+        Sum of the amounts that one scorer, all its workers together, may let through in a day (UTC); minor units.
 
     Raises
     ------
@@ -69,10 +69,17 @@ class ControlGroup:
 
 
 class Allowance:
-    """What the control group has cost today; the day is passed in, and another day starts again at nothing."""
+    """What the control group has cost today; the day is passed in, and another day starts again at nothing.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    parts
+        Among how many such allowances, of as many processes, the daily amount is divided.
+    """
+
+    def __init__(self, parts: int = 1) -> None:
         self.spent = 0
+        self._parts = parts
         self._day = -1
         self._taken: set[str] = set()
 
@@ -83,7 +90,7 @@ class Allowance:
             return True
         return (
             amount_minor <= group.amount_at_most
-            and self.spent + amount_minor <= group.daily_amount
+            and self.spent + amount_minor <= group.daily_amount // self._parts
             and len(self._taken) < MOST_A_DAY
         )
 

@@ -1,4 +1,4 @@
-"""The decision log as a table: its columns, and a row out of a logged line.
+"""The decision log as a table: its columns, a row out of a logged line, and the line's fields out of a row.
 
 Whoever delivers decisions (the scorer's stream, the shipper of logs on disk) and whoever declares the table takes the
 columns from here, so that a row fits wherever it comes from. A line of before a column was there has null in it.
@@ -132,3 +132,38 @@ def _numbers(packed: str) -> list[float | None]:
     except (ValueError, struct.error):
         raise ValueError("a line's vector is none") from None
     return [None if math.isnan(number) else number for number in numbers]
+
+
+def logged_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the line of a row held: what :func:`table_row` was given, but for what was null there.
+
+    Parameters
+    ----------
+    row
+        By column; lookups also as pairs, as Parquet readers give them.
+
+    Raises
+    ------
+    ValueError
+        It has no vector or no transaction.
+
+    Examples
+    --------
+    >>> vector = "AAAAAAAA8D8AAAAAAAD4fw=="
+    >>> row = table_row({"decision_id": "d", "decided_at_ms": 1, "vector": vector, "transaction": {"ip": "i"}})
+    >>> logged_fields(row)["vector"].hex(), logged_fields(row)["transaction"]
+    ('000000000000f03f000000000000f87f', {'ip': 'i'})
+    """
+    vector, transaction = row.get("vector"), row.get("transaction")
+    if vector is None or transaction is None:
+        raise ValueError("a row has no vector or no transaction")
+    fields = {column.name: row[column.name] for column in COLUMNS if row.get(column.name) is not None}
+    numbers = [math.nan if number is None else number for number in vector]
+    fields["vector"] = struct.pack(f"<{len(numbers)}d", *numbers)
+    for name in ("revisions", "times_ms"):
+        fields[name] = dict(row.get(name) or ())
+    for name in ("reasons", "missing", "stale"):
+        fields.setdefault(name, ())
+    known = Transaction.__struct_fields__
+    fields["transaction"] = {name: transaction[name] for name in known if transaction.get(name) is not None}
+    return fields

@@ -17,6 +17,9 @@ CapState = Literal["closed", "open", "half_open"]
 BUCKETS: Final = 10
 PROBE_EVERY: Final = 10
 HISTORY_HALF_LIFE_S: Final = 86_400.0
+REMEMBERED: Final = 1000
+"""Declined transactions whose repeats are known, per bucket of the window: more are counted each time they come."""
+
 LEAST_HISTORY: Final = 1000.0
 """Decisions before a process's own history counts."""
 
@@ -85,6 +88,7 @@ class DeclineBreaker:
         self.trips = 0
         self._decisions = [0] * BUCKETS
         self._declines = [0] * BUCKETS
+        self._declined: list[set[str]] = [set() for _ in range(BUCKETS)]
         self._window_s = 0.0
         self._bucket = self._place = 0
         self._ends_s = 0.0
@@ -98,8 +102,10 @@ class DeclineBreaker:
         """Share of declines in the history, in [0, 1]; 0 until there is enough of it."""
         return self._held_declines / self._held_decisions if self._held_decisions >= LEAST_HISTORY else 0.0
 
-    def admits(self, cap: DeclineCap, *, decline: bool, now_s: float) -> bool:
+    def admits(self, cap: DeclineCap, *, decline: bool, now_s: float, transaction_id: str = "") -> bool:
         """Count what the policy says of one transaction; return whether a decline may stand now.
+
+        A transaction that was declined within the window and is asked about again is counted once.
 
         Parameters
         ----------
@@ -109,20 +115,34 @@ class DeclineBreaker:
             Whether the policy says decline.
         now_s
             Seconds of a clock that does not go back; a reading that does is taken as the latest one.
+        transaction_id
+            Empty for one that is never asked about again.
         """
         if now_s >= self._ends_s or cap.window_s != self._window_s:
             self._turn(cap, now_s)
         place = self._place
-        self._decisions[place] += 1
-        if decline:
+        if not decline:
+            self._decisions[place] += 1
+            if self.state == "closed":
+                return True
+        elif not self._is_known(transaction_id):
+            self._decisions[place] += 1
             self._declines[place] += 1
-        elif self.state == "closed":
-            return True
         self._move(cap, now_s)
         if self.state == "half_open" and decline:
             self._probes += 1
             return self._probes % PROBE_EVERY == 0
         return self.state == "closed"
+
+    def _is_known(self, transaction_id: str) -> bool:
+        """Return whether a transaction was declined within the window, and remember that it is."""
+        if not transaction_id:
+            return False
+        if any(transaction_id in some for some in self._declined):
+            return True
+        if len(self._declined[self._place]) < REMEMBERED:
+            self._declined[self._place].add(transaction_id)
+        return False
 
     def _too_many(self, cap: DeclineCap) -> bool:
         decisions, declines = sum(self._decisions), sum(self._declines)
@@ -142,14 +162,19 @@ class DeclineBreaker:
 
     def _enter(self, state: CapState, now_s: float) -> None:
         self.state, self._since_s, self._probes = state, now_s, 0
+        self._forget()
+
+    def _forget(self) -> None:
         self._decisions[:] = self._declines[:] = [0] * BUCKETS
+        for some in self._declined:
+            some.clear()
 
     def _turn(self, cap: DeclineCap, now_s: float) -> None:
         """Leave the buckets that are too old behind; those of a closed breaker become history."""
         width = cap.window_s / BUCKETS
         if cap.window_s != self._window_s:
             self._window_s = cap.window_s
-            self._decisions[:] = self._declines[:] = [0] * BUCKETS
+            self._forget()
             self._begin(int(now_s / width), width)
             return
         newest = max(self._bucket, int(now_s / width))
@@ -160,6 +185,7 @@ class DeclineBreaker:
                 self._held_decisions = self._held_decisions * kept + self._decisions[place]
                 self._held_declines = self._held_declines * kept + self._declines[place]
             self._decisions[place] = self._declines[place] = 0
+            self._declined[place].clear()
         self._begin(newest, width)
 
     def _begin(self, bucket: int, width_s: float) -> None:

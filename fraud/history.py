@@ -19,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class History:
-    """The changes of all keys of one kind of entity, sorted by (key, time, id).
+    """The changes of all keys of one kind of entity, in order of key, time, id and kind.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Questions:
 
 
 def sort_history(entity: Entity, key: IntArray, changes: Changes, keys: int) -> History:
-    """Return the history of ``changes``; a repeated transaction (same key, time and id) stays once, its flags joined.
+    """Return the history of ``changes``; a repeat (same key, time, id and kind) stays once, its flags joined.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def sort_history(entity: Entity, key: IntArray, changes: Changes, keys: int) -> 
     order = sorted_places(key, changes, keys)
     key, changes = key[order], changes[order]
     if len(key):
-        same = (np.diff(key) == 0) & (np.diff(changes["time"]) == 0) & (changes["id"][1:] == changes["id"][:-1])
+        same = (np.diff(key) == 0) & repeats(changes)
         if same.any():
             key, changes = _without_repeats(key, changes, same)
     starts = np.searchsorted(key, np.arange(keys + 1)).astype(np.int64)
@@ -79,7 +79,7 @@ def sort_history(entity: Entity, key: IntArray, changes: Changes, keys: int) -> 
 
 
 def sorted_places(key: IntArray, changes: Changes, keys: int) -> IntArray:
-    """Return the places of changes in order of (key, time, id); those that are equal in all three stay as they are.
+    """Return the places of changes in order of key, time, id and kind; those that are equal in all stay as they are.
 
     Nearly linear for a log that is nearly in order of time, as every log is.
     """
@@ -90,8 +90,16 @@ def sorted_places(key: IntArray, changes: Changes, keys: int) -> IntArray:
         by_time = np.argsort(times, kind="stable").astype(np.int64)
     order = np.empty(len(key), np.int64)
     _deal(key, by_time, np.zeros(keys + 1, np.int64), order)
-    _settle_ties(key, times, np.ascontiguousarray(changes["id"]), order)
+    reports = (changes["flags"] & ring.REPORT) != 0
+    _settle_ties(key, times, np.ascontiguousarray(changes["id"]), reports, order)
     return order
+
+
+def repeats(changes: Changes) -> npt.NDArray[np.bool_]:
+    """Return where a change of one sorted key is the one before it over again, shape ``(n - 1,)``."""
+    kind = changes["flags"] & ring.REPORT
+    alike = (np.diff(changes["time"]) == 0) & (changes["id"][1:] == changes["id"][:-1]) & (kind[1:] == kind[:-1])
+    return np.asarray(alike, np.bool_)
 
 
 @kernel
@@ -107,14 +115,18 @@ def _deal(key: IntArray, by_time: IntArray, starts: IntArray, order: IntArray) -
 
 
 @kernel
-def _settle_ties(key: IntArray, times: IntArray, ids: npt.NDArray[np.uint64], order: IntArray) -> None:
-    """Put changes of one key and time in order of their ids."""
+def _settle_ties(
+    key: IntArray, times: IntArray, ids: npt.NDArray[np.uint64], reports: npt.NDArray[np.bool_], order: IntArray
+) -> None:
+    """Put changes of one key and time in order of their ids, a payment before a report of it."""
     for index in range(1, len(order)):
         place = order[index]
         before = index
         while before > 0:
             other = order[before - 1]
-            if key[other] != key[place] or times[other] != times[place] or ids[other] <= ids[place]:
+            if key[other] != key[place] or times[other] != times[place] or ids[other] < ids[place]:
+                break
+            if ids[other] == ids[place] and reports[other] <= reports[place]:
                 break
             order[before] = other
             before -= 1

@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud import ring, tiles
-from fraud.history import Questions, sorted_places
+from fraud.history import Questions, repeats, sorted_places
 from fraud.kernels import kernel
 from fraud.velocity import POSITIONS, TABLE_LENGTH, Changes, FloatArray
-from fraud.windows import KINDS, LONGEST_MS, RING_READ, SMALL_AMOUNT_MINOR, Entity
+from fraud.windows import DAY, KINDS, LONGEST_MS, RING_READ, SMALL_AMOUNT_MINOR, Entity
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class KnownHistory:
-    """The changes of all keys of one kind of entity with their arrivals, sorted by (key, time, id, arrival).
+    """The changes of all keys of one kind of entity with arrivals, in order of key, time, id, kind and arrival.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class KnownHistory:
     starts: IntArray
 
     def visible(self, key: int, as_of_ms: int, until: int) -> Changes:
-        """Return what a question sees of one key, in order of (time, id), copies and all."""
+        """Return what a question sees of one key, in order of time, id and kind, copies and all."""
         part = slice(self.starts[key], self.starts[key + 1])
         changes = self.changes[part]
         seen: Changes = changes[(changes["time"] < as_of_ms) & (self.arrived[part] <= until)]
@@ -114,7 +114,7 @@ def _first_copies(history: KnownHistory) -> IntArray:
     places = np.arange(len(changes), dtype=np.int64)
     if len(changes) > 1:
         first = np.ones(len(changes), np.bool_)
-        first[1:] = (changes["time"][1:] != changes["time"][:-1]) | (changes["id"][1:] != changes["id"][:-1])
+        first[1:] = ~repeats(changes)
         first[history.starts[:-1][history.starts[:-1] < len(changes)]] = True
         places = np.maximum.accumulate(np.where(first, places, 0))
     return places
@@ -137,11 +137,7 @@ def _gather(changes: Changes, arrived: IntArray, start: int, stop: int, as_of: i
             place -= 1
             continue
         flags = changes[place]["flags"]
-        while (
-            place > start
-            and changes[place - 1]["time"] == changes[place]["time"]
-            and changes[place - 1]["id"] == changes[place]["id"]
-        ):
+        while place > start and not ring.comes_before(changes[place - 1 : place], changes[place : place + 1]):
             place -= 1  # an earlier copy, so it had arrived too
             flags |= changes[place]["flags"]
         first -= 1
@@ -278,14 +274,59 @@ def _arrive(
 
 
 @kernel
+def _total(tree: IntArray, before: int, column: int) -> int:
+    """Return one column's total of the rows before a place."""
+    total = 0
+    index = before
+    while index > 0:
+        total += tree[index, column]
+        index -= index & -index
+    return total
+
+
+@kernel
+def _within(times: IntArray, tree: IntArray, until: int, days: int, column: int) -> int:
+    """Return the total of a column over so many whole days before the day ``until``."""
+    after = int(np.searchsorted(times, until * DAY))
+    before = int(np.searchsorted(times, (until - days) * DAY))
+    return _total(tree, after, column) - _total(tree, before, column)
+
+
+@kernel
+def _place_of(tree: IntArray, low: int, high: int, reports: int) -> int:
+    """Return the row in ``low:high`` with which the running total of reports comes to ``reports``."""
+    while low < high:
+        middle = (low + high) // 2
+        if _total(tree, middle + 1, 4) >= reports:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@kernel
 def _read_tree(times: IntArray, tree: IntArray, as_of: int, whole: IntArray, table: FloatArray) -> None:
     high = int(np.searchsorted(times, as_of))
+    low = high
     for window in range(len(tiles.TILES)):
         floor = ((as_of - tiles.LENGTHS[window]) // tiles.TILES[window]) * tiles.TILES[window]
         whole[:] = 0
+        low = int(np.searchsorted(times[:high], floor))
         _totals(tree, high, 1, whole)
-        _totals(tree, int(np.searchsorted(times[:high], floor)), -1, whole)
+        _totals(tree, low, -1, whole)
         tiles.close_window(table, window, whole)
+    reported = np.zeros(len(tiles.RISKS), np.int64)
+    matured = np.zeros(len(tiles.RISKS), np.int64)
+    first = -1
+    last = -1
+    if whole[4] > 0:
+        today = as_of // DAY
+        for index in range(len(tiles.RISKS)):
+            reported[index] = _within(times[:high], tree, today, tiles.RISKS[index], 4)
+            matured[index] = _within(times[:high], tree, today - tiles.DELAY_DAYS, tiles.RISKS[index], 0)
+        first = times[_place_of(tree, low, high, _total(tree, low, 4) + 1)] // DAY
+        last = times[_place_of(tree, low, high, _total(tree, high, 4))] // DAY
+    tiles.close_reports(table, as_of, reported, matured, first, last)
 
 
 @kernel

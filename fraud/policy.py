@@ -198,22 +198,28 @@ class Policy:
             Of the transaction, from :meth:`segment`.
         """
         own = None if tier == FULL else self.tiers.get(tier)
-        at: Policy | TierPolicy | Segment = segment or own or self
-        reached: Outcome = "approve"
-        if score >= at.review_at:
-            reached = "review"
-        if score >= at.decline_at:
-            reached = "decline"
+        reached = self.by_score(score, tier=tier, segment=segment)
         if own is not None:
             reached = own.becomes.get(reached, reached)
         if degraded and OUTCOMES.index(reached) < OUTCOMES.index(self.missing_outcome):
             return self.missing_outcome
         return reached
 
+    def by_score(self, score: float, *, tier: Tier = FULL, segment: Segment | None = None) -> Outcome:
+        """Return what the thresholds alone say, whatever is missing: before the policy fails open or closed."""
+        own = None if tier == FULL else self.tiers.get(tier)
+        at: Policy | TierPolicy | Segment = segment or own or self
+        if score >= at.decline_at:
+            return "decline"
+        return "review" if score >= at.review_at else "approve"
+
 
 @dataclass(frozen=True)
 class Reason:
-    """A stable short why: a code, one sentence with the values, and its share of the log-odds."""
+    """A stable short why: a code, one sentence with the values, and its share of the log-odds before calibration.
+
+    A reason of the policy's own, such as a list, weighs nothing.
+    """
 
     code: str
     text: str
@@ -233,7 +239,8 @@ class Decision:
     outcome, score
         What to do; calibrated probability of fraud in [0, 1].
     reasons
-        Heaviest first; empty for an approved transaction unless asked for.
+        The policy's own first, when it overrode the score or failed open or closed; then the score's, heaviest first,
+        which an approved transaction has only when asked for.
     model_version, policy_version
         Digest of the bundle; version of its policy.
     missing, stale

@@ -1,8 +1,10 @@
 """Reason codes: from exact attributions to at most three short whys that an analyst can read and a program can count.
 
 Attributions add up, so those of features that say the same thing are summed into their *family* (what they speak of,
-such as ``card.velocity``) and a family gives at most one reason: that of its heaviest feature, weighing what the whole
-family weighs. A family that on balance speaks for the customer gives none. Codes are stable, sentences carry values.
+such as ``card.velocity``), whose heaviest feature gives code and sentence; a family that on balance speaks for the
+customer gives none. Families of one code, as when nothing is known of a card, are one reason that weighs what all of
+them weigh. So no code stands twice, and the weights of all reasons are the positive part of what the families sum to.
+Codes are stable, sentences carry values and, where it can be told, what is usual (:mod:`fraud.usual`).
 """
 
 import math
@@ -11,13 +13,18 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from fraud.features import FEATURE_NAMES
+from fraud.kernels import kernel
 from fraud.policy import Reason
-from fraud.reason_codes import WORDINGS, Wording
+from fraud.reason_codes import WORDINGS
 from fraud.transaction import CHANNELS, Transaction
+from fraud.usual import DailyMean, comparisons, daily_mean, others_before
 from fraud.velocity import FloatArray
 from fraud.windows import SMALL_AMOUNT_MINOR
+
+IntArray = npt.NDArray[np.int64]
 
 LIMIT: Final = 3
 
@@ -32,32 +39,101 @@ _ORDERED: Final = tuple(WORDINGS[name] for name in FEATURE_NAMES)
 _FAMILIES: Final = tuple(dict.fromkeys(wording.family for wording in _ORDERED))
 _FAMILY_OF: Final = np.array([_FAMILIES.index(wording.family) for wording in _ORDERED])
 _PLACE: Final = {name: index for index, name in enumerate(FEATURE_NAMES)}
+_CODES: Final = tuple(
+    dict.fromkeys(code for wording in _ORDERED for code in (wording.code, wording.low_code, wording.unknown_code))
+)
+_CODE_OF: Final = np.array(
+    [[_CODES.index(code) for code in (wording.code, wording.low_code, wording.unknown_code)] for wording in _ORDERED]
+)
+_LOW_BELOW: Final = np.array([wording.low_below for wording in _ORDERED])
+_COMPARED: Final = {_PLACE[name]: made for name, made in comparisons().items()}
+_COMPARED_AT: Final = {
+    place: (made, tuple(_PLACE[name] for name in (made.day, made.week, made.seen_week, made.seen_month)))
+    if isinstance(made, DailyMean)
+    else (made, (place, _PLACE[made.longer], _PLACE[made.seen]))
+    for place, made in _COMPARED.items()
+}
+_NOTHING_KNOWN: Final = {
+    f"{entity}_HISTORY_UNKNOWN": f"the history of this {noun} is not known"
+    for entity, noun in (("CARD", "card"), ("DEVICE", "device"), ("IP", "network address"), ("MERCHANT", "merchant"))
+}
 
 
 def find_reasons(
     transaction: Transaction, vector: FloatArray, contributions: FloatArray, *, limit: int = LIMIT
 ) -> tuple[Reason, ...]:
-    """Return the heaviest reasons for a high score, heaviest first.
+    """Return the heaviest reasons for a high score, heaviest first, no code twice.
 
     Parameters
     ----------
     vector
         Feature vector in the order of ``FEATURE_NAMES``; NaN is null.
     contributions
-        Exact attributions in log-odds, same order; 0 for a feature that the model does not take.
+        Exact attributions in log-odds of the model's margin, *before* calibration, same order; 0 for a feature that the
+        model does not take. The calibrated score's log-odds move by the bundle's slope times as much.
     limit
         Reasons at most.
     """
-    families = np.bincount(_FAMILY_OF, contributions, len(_FAMILIES))
+    features, weights = np.empty(limit, np.int64), np.empty(limit)
+    merged = np.empty(limit, np.int64)
+    count = _heaviest(
+        contributions, vector, _FAMILY_OF, _LOW_BELOW, _CODE_OF, len(_FAMILIES), len(_CODES), features, weights, merged
+    )
     reasons = []
-    for family in np.argsort(-families, kind="stable")[:limit]:
-        weight = float(families[family])
-        if weight <= 0.0:
-            break
-        own = np.where(family == _FAMILY_OF, contributions, -math.inf)
-        code, text = describe(transaction, vector, int(own.argmax()))
+    for feature, weight, families in zip(
+        features[:count].tolist(), weights[:count].tolist(), merged.tolist(), strict=False
+    ):
+        code, text = describe(transaction, vector, feature)
+        if families > 1:
+            text = _NOTHING_KNOWN.get(code, text)
         reasons.append(Reason(code, text, round(weight, 4)))
     return tuple(reasons)
+
+
+@kernel
+def _heaviest(
+    contributions: FloatArray,
+    vector: FloatArray,
+    family_of: IntArray,
+    low_below: FloatArray,
+    code_of: IntArray,
+    families: int,
+    codes: int,
+    features: IntArray,
+    weights: FloatArray,
+    merged: IntArray,
+) -> int:
+    """Fill in the heaviest codes: leading feature, weight and number of families of each; return how many there are."""
+    sums = np.zeros(families)
+    lead = np.full(families, -1)
+    for feature in range(len(contributions)):
+        family = family_of[feature]
+        sums[family] += contributions[feature]
+        if lead[family] < 0 or contributions[feature] > contributions[lead[family]]:
+            lead[family] = feature
+    total = np.zeros(codes)
+    number = np.zeros(codes, np.int64)
+    best = np.full(codes, -1)
+    for family in range(families):
+        if not sums[family] > 0.0:
+            continue
+        feature = lead[family]
+        value = vector[feature]
+        kind = 2 if np.isnan(value) else 1 if value < low_below[feature] else 0
+        code = code_of[feature, kind]
+        if best[code] < 0 or sums[family] > sums[best[code]]:
+            best[code] = family
+        total[code] += sums[family]
+        number[code] += 1
+    found = 0
+    while found < len(features):
+        code = int(np.argmax(total))
+        if not total[code] > 0.0:
+            break
+        features[found], weights[found], merged[found] = lead[best[code]], total[code], number[code]
+        total[code] = 0.0
+        found += 1
+    return found
 
 
 def describe(transaction: Transaction, vector: FloatArray, feature: int) -> tuple[str, str]:
@@ -67,14 +143,14 @@ def describe(transaction: Transaction, vector: FloatArray, feature: int) -> tupl
     if math.isnan(value):
         return wording.unknown_code, f"{wording.unknown} is not known"
     is_low = value < wording.low_below
-    template = wording.low_text if is_low else wording.text
-    written = _FORMS[wording.form](value, transaction.currency)
-    sentence = _AGREEMENT.sub(r"\1" if written == "1" else r"\2", template).format(
-        value=written,
-        amount=money(transaction.amount_minor, transaction.currency),
-        small=money(SMALL_AMOUNT_MINOR, transaction.currency),
-    )
-    return wording.low_code if is_low else wording.code, sentence + _share_of(wording, value, vector)
+    currency = transaction.currency
+    written = _FORMS[wording.form](value, currency)
+    sentence = _TEMPLATES[feature][is_low][written != "1"].replace("{value}", written)
+    if "{" in sentence:
+        sentence = sentence.replace("{amount}", money(transaction.amount_minor, currency))
+        sentence = sentence.replace("{small}", money(SMALL_AMOUNT_MINOR, currency))
+    sentence += _share_of(wording.total, value, vector) if wording.total else _usual(feature, vector, currency)
+    return wording.low_code if is_low else wording.code, sentence
 
 
 def money(amount_minor: float, currency: str) -> str:
@@ -89,11 +165,30 @@ def money(amount_minor: float, currency: str) -> str:
     return f"{amount_minor / 10**digits:,.{digits}f} {currency}"
 
 
-def _share_of(wording: Wording, value: float, vector: FloatArray) -> str:
-    if not wording.total or value <= 0.0:
+def _share_of(total_of: str, value: float, vector: FloatArray) -> str:
+    if value <= 0.0:
         return ""
-    total = float(vector[_PLACE[wording.total]])
+    total = float(vector[_PLACE[total_of]])
     return f" ({100.0 * value / total:.0f} % of them)" if total >= value else ""
+
+
+def _usual(feature: int, vector: FloatArray, currency: str) -> str:
+    compared = _COMPARED_AT.get(feature)
+    if compared is None:
+        return ""
+    made, places = compared
+    if isinstance(made, DailyMean):
+        mean = daily_mean(vector, *places)
+        if mean is None:
+            return ""
+        written = money(mean, currency) if _ORDERED[feature].form == "money" else _mean(mean)
+        return f"; usual {written}{made.suffix}"
+    others = others_before(vector, *places, ring=made.ring)
+    return "" if others is None else f"; {others or 'no'} other{'s' * (others > 1)} in the {made.span} before"
+
+
+def _mean(value: float) -> str:
+    return f"{value:.0f}" if value >= 10.0 else f"{value:.1f}".removesuffix(".0")
 
 
 def _times(value: float) -> str:
@@ -118,3 +213,8 @@ _FORMS: Final[dict[str, Callable[[float, str], str]]] = {
     "weekday": lambda value, _: _WEEKDAYS[int(value)],
     "channel": lambda value, _: CHANNELS[int(value)],
 }
+_TEMPLATES: Final = tuple(
+    tuple((_AGREEMENT.sub(r"\1", text), _AGREEMENT.sub(r"\2", text)) for text in (wording.text, wording.low_text))
+    for wording in _ORDERED
+)
+"""Per feature, by whether the value is low: the sentence for one and for many."""

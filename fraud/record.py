@@ -14,7 +14,7 @@ import numpy as np
 from fraud.errors import InvalidTransaction
 from fraud.transaction import Transaction, check_identifier, check_time, check_transaction, masked
 from fraud.velocity import Changes, entity_key, report_change, transaction_change, transaction_changes
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 
 SCHEMA: Final = 1
 
@@ -81,6 +81,12 @@ class EntityChange(msgspec.Struct, frozen=True, gc=False):
     transaction: Transaction | None
 
 
+class _Version(msgspec.Struct, frozen=True):
+    """The one field that every version of a record has."""
+
+    schema: int
+
+
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A record whose transaction is left as it came."""
 
@@ -92,6 +98,7 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     report: Report | None = None
 
 
+_versions = msgspec.json.Decoder(_Version)
 _decoder = msgspec.json.Decoder(Record)
 _encoder = msgspec.json.Encoder()
 _envelopes = msgspec.json.Decoder(_Envelope)
@@ -122,9 +129,9 @@ def parse_record(data: bytes, *, currency: str) -> Record:
     try:
         record = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _check_version(data)
         raise InvalidTransaction("body", f"not a stream record ({masked(str(error))})") from None
-    if record.schema != SCHEMA:
-        raise InvalidTransaction("schema", f"{masked(str(record.schema))} is not {SCHEMA}")
+    _check_schema(record.schema)
     if (record.transaction is None) == (record.kind == "transaction") or (record.report is None) == (
         record.kind == "report"
     ):
@@ -138,6 +145,20 @@ def parse_record(data: bytes, *, currency: str) -> Record:
         check_identifier("transaction_id", record.report.transaction_id)
         check_time("known_ms", record.report.known_ms)
     return record
+
+
+def _check_version(data: bytes) -> None:
+    """Raise :class:`InvalidTransaction` when ``data`` is a record of another schema: then nothing else is amiss."""
+    try:
+        schema = _versions.decode(data).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    _check_schema(schema)
+
+
+def _check_schema(schema: int) -> None:
+    if schema != SCHEMA:
+        raise InvalidTransaction("schema", f"{masked(str(schema))} is not {SCHEMA}")
 
 
 class RecordReader:
@@ -175,7 +196,7 @@ class RecordReader:
         transaction, place = known
         entity, key = outer.entity, outer.key
         plain = outer.schema == SCHEMA and outer.kind == "transaction" and outer.report is None
-        if not plain or key != entity_key(entity, transaction):
+        if not plain or key != getattr(transaction, JOIN_KEYS[entity]):
             return self._read_slowly(data)
         name, time_ms = transaction.transaction_id, transaction.event_time_ms
         return EntityChange(entity, key, "transaction", name, time_ms, place, transaction)

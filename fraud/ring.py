@@ -1,4 +1,4 @@
-"""The ring: an entity's recent transactions, whole, sorted by (time, id).
+"""The ring: an entity's recent transactions, whole, in order of time, id and kind.
 
 An entry (:data:`ENTRY`) has 44 bytes; :mod:`fraud.states` has the layout of the whole. A card with 20 transactions in
 30 days costs 888 bytes; the bound is ``RING_KEEP`` entries, 14 kB.
@@ -16,6 +16,7 @@ from fraud.windows import (
     DAY,
     LARGE_TIMES,
     LONGEST_MS,
+    REPORT_DELAY_MS,
     RING_KEEP,
     RING_READ,
     RING_SCALARS,
@@ -50,9 +51,17 @@ HORIZON_MS = LONGEST_MS + DAY
 NOWHERE = -(2**31)
 DECLINED = 1
 REPORT = 4
+"""Tells a fraud report from the payment it speaks of: part of what an entry is, where a decline is learned of one."""
+
+REPEATED = 0
+TOOK = 1
+TOO_LATE = 2
+"""What becomes of a change: it was there already, it was taken, or it lies before all that can still be told apart."""
 
 _LENGTHS = np.array([window.length_ms for window in WINDOWS], np.int64)
 _COLUMNS = len(RING_STATISTICS)
+_WEEK = [window.label for window in WINDOWS].index("7d")
+_REPORTS = RING_STATISTICS.index("report_count")
 _BUCKETS = 1024  # of the distinct-count scratch: four times RING_READ
 _COUNTRIES = 26 * 26 + 1
 _RADIUS_KM = 6371.0088
@@ -143,7 +152,7 @@ def read_entries(
     Parameters
     ----------
     entries
-        Sorted by (time, id) within ``start:stop``.
+        In order of time, id and kind within ``start:stop``.
     as_of
         Epoch ms; entries at or after it are not seen.
     party, latitude, longitude
@@ -170,6 +179,7 @@ def read_entries(
     previous = -1
     placed = -1
     known = 0.0
+    matured = 0
     window = 0
     for index in range(newest, oldest - 1, -1):
         entry = entries[index]
@@ -186,6 +196,7 @@ def read_entries(
             previous = index
         if placed < 0 and entry["latitude"] != NOWHERE:
             placed = index
+        matured += REPORT_DELAY_MS < age <= REPORT_DELAY_MS + _LENGTHS[_WEEK]
         amount = entry["amount"]
         whole[0] += 1
         whole[1] += amount
@@ -213,6 +224,7 @@ def read_entries(
     table[first + 1] = known
     table[first + 2] = np.nan
     table[first + 3] = np.nan
+    table[first + 4] = table[_WEEK * _COLUMNS + _REPORTS] / max(1, matured)
     if placed >= 0 and latitude != NOWHERE:
         entry = entries[placed]
         kilometres = distance_km(entry["latitude"], entry["longitude"], latitude, longitude)
@@ -221,29 +233,40 @@ def read_entries(
 
 
 @kernel
-def insert_entry(entries: Entries, length: int, entry: Entries) -> int:
-    """Put the one record of ``entry`` in its place in ``entries[:length]``; return the new length, or -1 for no change.
+def comes_before(one: Entries, other: Entries) -> bool:
+    """Return whether the one record of ``one`` comes before that of ``other``: by time, then id, a payment first.
 
-    ``entries`` has room for ``RING_KEEP + 1``. A repeat only adds flags (a decline learned later); an entry older than
-    a full ring or the horizon changes nothing.
+    Two of which neither comes before the other are the same change.
+    """
+    a, b = one[0], other[0]
+    if a["time"] != b["time"]:
+        return bool(a["time"] < b["time"])
+    if a["id"] != b["id"]:
+        return bool(a["id"] < b["id"])
+    return bool((a["flags"] & REPORT) < (b["flags"] & REPORT))
+
+
+@kernel
+def insert_entry(entries: Entries, length: int, entry: Entries) -> int:
+    """Put the one record of ``entry`` in its place in ``entries[:length]``; return the new length.
+
+    ``entries`` has room for ``RING_KEEP + 1``. A repeat only adds flags (a decline learned later), and where it adds
+    none the result is ``-1 - REPEATED``. An entry older than a full ring or the horizon gives ``-1 - TOO_LATE``.
     """
     new = entry[0]
     place = length
-    while place > 0 and (
-        entries[place - 1]["time"] > new["time"]
-        or (entries[place - 1]["time"] == new["time"] and entries[place - 1]["id"] > new["id"])
-    ):
+    while place > 0 and comes_before(entry, entries[place - 1 : place]):
         place -= 1
-    if place > 0 and entries[place - 1]["time"] == new["time"] and entries[place - 1]["id"] == new["id"]:
+    if place > 0 and not comes_before(entries[place - 1 : place], entry):
         flags = entries[place - 1]["flags"] | new["flags"]
         if flags == entries[place - 1]["flags"]:
-            return -1
+            return -1 - REPEATED
         entries[place - 1]["flags"] = flags
         return length
     if length > 0 and new["time"] < entries[length - 1]["time"] - HORIZON_MS:
-        return -1
+        return -1 - TOO_LATE
     if length == RING_KEEP and place == 0:
-        return -1
+        return -1 - TOO_LATE
     for index in range(length, place, -1):
         entries[index] = entries[index - 1]
     entries[place] = new

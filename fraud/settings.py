@@ -12,6 +12,9 @@ from fraud.errors import InvalidSetting
 
 PREFIX: Final = "TOLLGATE_"
 
+SHORTEST_TTL_S: Final = 31 * 86_400
+"""The longest window, and the day by which a read may lie in the past."""
+
 
 def _bounded(default: float, low: float, high: float) -> Any:
     return field(default=default, metadata={"low": low, "high": high})
@@ -45,6 +48,9 @@ class Settings:
         The online store, when it is Redis; of a cluster any node, or its configuration endpoint.
     redis_cluster
         Whether keys are spread over nodes by slot.
+    redis_key_ttl_s
+        Seconds after which Redis forgets an entity that nobody writes: at least 31 days, so that no window is cut
+        short, or 0 for never. Every write renews it, whoever makes it.
     redis_tls, redis_ca_file
         Whether to speak TLS, with certificate and host name verified; the authority's certificate, empty for the
         system's own authorities.
@@ -58,6 +64,8 @@ class Settings:
         Kinesis stream of transactions; bucket of transactions, labels, decisions, models and dead letters.
     bind_host, bind_port
         Where the scorer listens.
+    workers
+        Processes that serve; 0 for one per core, as the image has it.
     model_dir
         Where the bundle lies; SageMaker puts it in ``/opt/ml/model``.
     shadow_dir
@@ -68,8 +76,12 @@ class Settings:
         Directory of the decision log, empty for none; most of it kept there, in MB, the oldest files go first.
     decision_stream
         Firehose delivery stream that takes every decision; empty for none.
+    request_budget_ms
+        From the arrival of a request to its answer; what waits too long for the online store is decided without it.
+    most_connections
+        Open connections of clients, of one process; more are refused.
     store_timeout_ms
-        Longest wait for the online store in one request.
+        Longest wait for the online store in one request; seven tenths of the budget are never exceeded.
     stale_after_s
         Age at which a batch profile is reported stale.
     velocity_stale_after_s
@@ -90,6 +102,7 @@ class Settings:
     redis_host: str = "127.0.0.1"
     redis_port: int = _bounded(6379, 1, 65535)
     redis_cluster: bool = False
+    redis_key_ttl_s: int = _bounded(0, 0, 315_360_000)
     redis_tls: bool = False
     redis_ca_file: str = ""
     redis_username: str = ""
@@ -102,12 +115,15 @@ class Settings:
     bucket: str = "tollgate"
     bind_host: str = "127.0.0.1"
     bind_port: int = _bounded(8080, 1, 65535)
+    workers: int = _bounded(1, 0, 256)
     model_dir: str = "/opt/ml/model"
     bundle_key_file: str = ""
     shadow_dir: str = ""
     decision_log: str = ""
     decision_log_mb: int = _bounded(10_240, 128, 10_485_760)
     decision_stream: str = ""
+    request_budget_ms: int = _bounded(50, 5, 60_000)
+    most_connections: int = _bounded(2048, 8, 65_536)
     store_timeout_ms: int = _bounded(30, 1, 10_000)
     stale_after_s: int = _bounded(172_800, 1, 31_536_000)
     velocity_stale_after_s: int = _bounded(3600, 1, 31_536_000)
@@ -155,6 +171,10 @@ def _check(settings: Settings) -> None:
         raise InvalidSetting(f"{PREFIX}ONLINE_STORE={settings.online_store!r} is neither 'redis' nor 'dynamodb'")
     if settings.write_through and settings.online_store != "redis":
         raise InvalidSetting(f"{PREFIX}WRITE_THROUGH=1 needs Redis; on DynamoDB states are left to the stream")
+    if 0 < settings.redis_key_ttl_s < SHORTEST_TTL_S:
+        raise InvalidSetting(
+            f"{PREFIX}REDIS_KEY_TTL_S={settings.redis_key_ttl_s} would cut windows short; set 0 or {SHORTEST_TTL_S}+"
+        )
     if settings.metrics not in ("prometheus", "emf", "both"):
         raise InvalidSetting(f"{PREFIX}METRICS={settings.metrics!r} is none of 'prometheus', 'emf', 'both'")
     code = settings.currency

@@ -45,6 +45,8 @@ class Explainer:
         Quadrature weights on [0, 1], shape ``(passes, LANES)``; the last are zero where fewer are needed.
     largest
         Nodes of the largest tree.
+    owner
+        Per node the input it splits on; 0 at a leaf.
     """
 
     forest: Forest
@@ -56,6 +58,7 @@ class Explainer:
     factors: Float32Array
     weights: FloatArray
     largest: int
+    owner: Int32Array
 
 
 def explain_with(forest: Forest) -> Explainer:
@@ -64,7 +67,8 @@ def explain_with(forest: Forest) -> Explainer:
     passes = -(-len(x) // LANES)
     times, weights = np.full(passes * LANES, 0.5), np.zeros(passes * LANES)
     times[: len(x)], weights[: len(x)] = (x + 1.0) / 2.0, w / 2.0
-    earlier, share = _edges(forest.feature, forest.left, forest.cover, forest.width)
+    owner = _owners(forest)
+    earlier, share = _edges(forest.feature, owner, forest.left, forest.cover, forest.width)
     nodes = len(forest.feature)
     ends = np.append(forest.roots[1:], nodes)
     largest = int((ends - forest.roots).max(initial=1))
@@ -84,11 +88,23 @@ def explain_with(forest: Forest) -> Explainer:
         np.stack([_factors(share, earlier, value, part) for part in times.reshape(passes, LANES)]),
         weights.reshape(passes, LANES),
         largest,
+        owner,
     )
 
 
+def _owners(forest: Forest) -> Int32Array:
+    """Return the input each node splits on, also where it asks about a set of categories."""
+    of_sets = np.append(forest.set_inputs, np.int32(0))
+    leaf, asked = 2 * forest.width, (forest.feature - 2 * forest.width - 1) // 2
+    numeric = np.where(forest.feature == leaf, 0, forest.feature % max(1, forest.width))
+    owners: Int32Array = np.where(forest.feature > leaf, of_sets[np.maximum(asked, -1)], numeric).astype(np.int32)
+    return owners
+
+
 @kernel
-def _edges(feature: Int32Array, left: Int32Array, cover: FloatArray, width: int) -> tuple[Int32Array, FloatArray]:
+def _edges(
+    feature: Int32Array, owner: Int32Array, left: Int32Array, cover: FloatArray, width: int
+) -> tuple[Int32Array, FloatArray]:
     """Return the earlier edge of the same input (-1 for none) and the share of the cover above that they leave."""
     nodes = len(feature)
     share = np.ones(nodes)
@@ -101,7 +117,7 @@ def _edges(feature: Int32Array, left: Int32Array, cover: FloatArray, width: int)
         total = cover[left[node]] + cover[left[node] + 1]
         for child in range(left[node], left[node] + 2):
             parent[child] = node
-            edge[child] = feature[node] % width
+            edge[child] = owner[node]
             above = np.int32(node)
             while above != -1 and edge[above] != edge[child]:
                 above = parent[above]
@@ -129,8 +145,8 @@ def _factors(share: FloatArray, earlier: Int32Array, value: FloatArray, times: F
 def attributions(explainer: Explainer, row: FloatArray) -> FloatArray:
     """Return each input's Shapley value in log-odds, shape ``(width,)``; positive pushes towards fraud."""
     forest = explainer.forest
-    inputs = np.empty(2 * forest.width + 1, np.float32)
-    expand(row, inputs)
+    inputs = np.empty(forest.span, np.float32)
+    expand(row, inputs, forest.sets, forest.set_inputs)
     out = np.zeros(forest.width)
     for factors, weights in zip(explainer.factors, explainer.weights, strict=True):
         _attribute(
@@ -139,7 +155,7 @@ def attributions(explainer: Explainer, row: FloatArray) -> FloatArray:
             forest.threshold,
             forest.left,
             forest.roots,
-            forest.width,
+            explainer.owner,
             explainer.inner,
             explainer.inner_starts,
             explainer.tips,
@@ -160,7 +176,7 @@ def _attribute(
     threshold: Float32Array,
     left: Int32Array,
     roots: Int32Array,
-    width: int,
+    owner: Int32Array,
     inner: Int32Array,
     inner_starts: Int32Array,
     tips: Int32Array,
@@ -209,8 +225,7 @@ def _attribute(
                 left_sum, right_sum = product * factors[child, case, 0, q], product * factors[child + 1, other, 0, q]
                 gain += left_sum * factors[child, case, 1, q] + right_sum * factors[child + 1, other, 1, q]
                 sums[here, q] = left_sum + right_sum
-            split = feature[node]
-            out[split - width if split >= width else split] += gain
+            out[owner[node]] += gain
         for place in range(inner_starts[tree + 1] - 1, inner_starts[tree] - 1, -1):
             node = inner[place]
             here, child = node - first, left[node]
@@ -226,5 +241,4 @@ def _attribute(
             )
             sums[here, 0], sums[here, 1] = one + five, two + six
             sums[here, 2], sums[here, 3] = three + seven, four + eight
-            split = feature[node]
-            out[split - width if split >= width else split] += gain
+            out[owner[node]] += gain

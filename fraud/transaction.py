@@ -29,6 +29,9 @@ MAX_IDENTIFIER: Final = 128
 
 _DIGITS: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 _LONGEST_SHOWN: Final = 120
+_FLOAT_FOR_INT: Final = "Expected `int`, got `float`"
+_WHOLE: Final = ("amount_minor", "event_time_ms", "merchant_category")
+_LARGEST_EXACT: Final = 2.0**53
 
 
 class Transaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,11 +101,34 @@ def parse_transaction(body: bytes | memoryview, *, currency: str) -> Transaction
     try:
         transaction = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from None
+        transaction = _with_whole_floats(body, error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidTransaction("body", f"not valid JSON ({error})") from None
     check_transaction(transaction, currency=currency)
     return transaction
+
+
+def _with_whole_floats(body: bytes | memoryview, error: msgspec.ValidationError) -> Transaction:
+    """Return the transaction once whole numbers written with a fraction, such as ``8973.0``, are taken as whole.
+
+    JSON and JSON Schema know no other difference between the two than how they are written.
+
+    Raises
+    ------
+    InvalidTransaction
+        It is none for another reason.
+    """
+    if _FLOAT_FOR_INT not in str(error):
+        raise _refusal(str(error)) from None
+    found: dict[str, object] = msgspec.json.decode(body)  # an object: its field was named
+    for name in _WHOLE:
+        value = found.get(name)
+        if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT:
+            found[name] = int(value)
+    try:
+        return msgspec.convert(found, Transaction)
+    except msgspec.ValidationError as still:
+        raise _refusal(str(still)) from None
 
 
 def encode_transaction(transaction: Transaction) -> bytes:
@@ -142,7 +168,10 @@ def _check_identifiers(transaction: Transaction) -> None:
 
 def check_identifier(field: str, value: str) -> None:
     """Raise :class:`InvalidTransaction` unless ``value`` is a token of 1 to ``MAX_IDENTIFIER`` printable characters."""
-    if not 0 < len(value) <= MAX_IDENTIFIER:
+    short = 0 < len(value) <= MAX_IDENTIFIER
+    if short and value.isalnum() and not value.isdigit():  # nearly every token, printable and no card number
+        return
+    if not short:
         raise InvalidTransaction(field, f"has {len(value)} characters, not 1..{MAX_IDENTIFIER}")
     if not value.isprintable():
         raise InvalidTransaction(field, "holds an unprintable character")

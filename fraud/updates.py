@@ -34,20 +34,25 @@ class Updates:
     ----------
     states
         After the update; the very same bytes where nothing changed.
-    took
-        For each change, whether it changed anything, shape ``(n,)``.
+    fates
+        What became of each change (``TOOK``, ``REPEATED`` or ``TOO_LATE`` of :mod:`fraud.ring`), shape ``(n,)``.
     refused
         By place, why a state could not be read; its bytes stay and none of its changes took.
     """
 
     states: list[bytes]
-    took: BoolArray
+    fates: npt.NDArray[np.int8]
     refused: dict[int, InvalidState] = field(default_factory=dict)
+
+    @property
+    def took(self) -> BoolArray:
+        """Whether each change changed anything."""
+        return np.asarray(self.fates == ring.TOOK, np.bool_)
 
 
 def update_rings(states: Sequence[bytes], changes: Entries, starts: IntArray) -> Updates:
     """Return the rings after their changes; ``changes[starts[i]:starts[i + 1]]`` belong to ``states[i]``."""
-    done = Updates(list(states), np.zeros(len(changes), np.bool_))
+    done = Updates(list(states), np.zeros(len(changes), np.int8))
     lengths, bodies = [], []
     for place, state in enumerate(states):
         try:
@@ -63,7 +68,7 @@ def update_rings(states: Sequence[bytes], changes: Entries, starts: IntArray) ->
     out = np.empty(room[-1], ring.ENTRY)
     after = np.zeros(len(states), np.int64)
     usable = _usable(len(states), done.refused)
-    _insert_many(held, _starts(length), changes, starts, usable, out, room, after, done.took)
+    _insert_many(held, _starts(length), changes, starts, usable, out, room, after, done.fates)
     changed = _changed(done.took, starts)
     whole, size = out.tobytes(), ring.ENTRY.itemsize
     for place, first, count, new in zip(range(len(states)), room.tolist(), after.tolist(), changed, strict=False):
@@ -74,7 +79,7 @@ def update_rings(states: Sequence[bytes], changes: Entries, starts: IntArray) ->
 
 def update_tiles(states: Sequence[bytes], changes: Entries, starts: IntArray) -> Updates:
     """Return the tiles after their changes; ``changes[starts[i]:starts[i + 1]]`` belong to ``states[i]``."""
-    done = Updates(list(states), np.zeros(len(changes), np.bool_))
+    done = Updates(list(states), np.zeros(len(changes), np.int8))
     counts = np.zeros((len(states), len(WINDOWS)), np.int64)
     watermarks = np.zeros(len(states), np.int64)
     lengths = np.zeros(len(states), np.int64)
@@ -95,7 +100,7 @@ def update_tiles(states: Sequence[bytes], changes: Entries, starts: IntArray) ->
     grids = np.empty((len(states), len(WINDOWS), tiles.ROOM), tiles.TILE)
     usable = _usable(len(states), done.refused)
     items = as_pending(changes)
-    _apply_many(held, flat, items, starts, usable, out, room, lengths, watermarks, grids, counts, done.took)
+    _apply_many(held, flat, items, starts, usable, out, room, lengths, watermarks, grids, counts, done.fates)
     for place, new in enumerate(_changed(done.took, starts)):
         if new:
             left = out[room[place] : room[place] + lengths[place]]
@@ -169,7 +174,7 @@ def _insert_many(  # noqa: PLR0913, PLR0917  # a kernel takes flat arrays
     out: Entries,
     room_starts: IntArray,
     after: IntArray,
-    took: BoolArray,
+    fates: npt.NDArray[np.int8],
 ) -> None:
     for key in range(len(usable)):
         room = out[room_starts[key] : room_starts[key + 1]]
@@ -179,8 +184,9 @@ def _insert_many(  # noqa: PLR0913, PLR0917  # a kernel takes flat arrays
         for index in range(starts[key], starts[key + 1] if usable[key] else starts[key]):
             longer = ring.insert_entry(room, length, changes[index : index + 1])
             if longer < 0:
+                fates[index] = -1 - longer
                 continue
-            took[index] = True
+            fates[index] = ring.TOOK
             first = ring.first_kept(room, longer)
             for place in range(first, longer if first > 0 else 0):
                 room[place - first] = room[place]
@@ -201,7 +207,7 @@ def _apply_many(  # noqa: PLR0913, PLR0917  # a kernel takes flat arrays
     watermarks: IntArray,
     grids: Entries,
     counts: IntArray,
-    took: BoolArray,
+    fates: npt.NDArray[np.int8],
 ) -> None:
     next_held = 0
     next_tile = 0
@@ -218,7 +224,8 @@ def _apply_many(  # noqa: PLR0913, PLR0917  # a kernel takes flat arrays
         watermark = watermarks[key]
         for index in range(starts[key], starts[key + 1] if usable[key] else starts[key]):
             item = items[index : index + 1]
-            length, watermark, new = tiles.apply_pending(room, length, watermark, item, grids[key], counts[key])
-            took[index] = new
+            length, watermark, fates[index] = tiles.apply_pending(
+                room, length, watermark, item, grids[key], counts[key]
+            )
         lengths[key] = length
         watermarks[key] = watermark

@@ -183,7 +183,7 @@ def update_many(entity: Entity, states: Sequence[bytes], changes: Changes, start
 
 def _update_ring(state: bytes, changes: Changes) -> tuple[bytes, int]:
     kept = unpack_ring(state)
-    room = np.zeros(RING_KEEP + 1, ring.ENTRY)
+    room = np.zeros(min(len(kept) + len(changes), RING_KEEP) + 1, ring.ENTRY)
     room[: len(kept)] = kept
     length, changed = _insert_all(room, len(kept), changes)
     if not changed:
@@ -193,7 +193,7 @@ def _update_ring(state: bytes, changes: Changes) -> tuple[bytes, int]:
 
 def _update_tiles(state: bytes, changes: Changes) -> tuple[bytes, int]:
     pending, watermark, flat, counts = unpack_tiles(state)
-    room = np.zeros(tiles.PENDING_KEEP + 1, tiles.PENDING)
+    room = np.zeros(min(len(pending) + len(changes), tiles.PENDING_KEEP) + 1, tiles.PENDING)
     room[: len(pending)] = pending
     grid = np.zeros((len(WINDOWS), tiles.ROOM), tiles.TILE)
     start = 0
@@ -228,8 +228,8 @@ def _apply_all(
     changed = 0
     for index in range(len(items)):
         item = items[index : index + 1]
-        length, watermark, took = tiles.apply_pending(room, length, watermark, item, grid, counts)
-        changed += took
+        length, watermark, fate = tiles.apply_pending(room, length, watermark, item, grid, counts)
+        changed += fate == ring.TOOK
     return length, watermark, changed
 
 

@@ -69,7 +69,14 @@ as it was when the transaction happened. An anomaly that needs no label."""
 LARGE_AFTER: Final = 20
 """Transactions in 30 days before which a merchant has no usual amount, and nothing there is unusually large."""
 
-# Columns of the table that one read fills: one row per window, then the scalars of a ring.
+REPORT_DELAY_MS: Final = 7 * DAY
+"""How long before it becomes known a reported payment was made: a *risk* holds the reports of a span against the
+payments of the same span this much earlier, so that it is a share of payments whose labels could have come."""
+
+RISK_DAYS: Final = (1, 7, 30)
+"""Lengths of a merchant's risks, in whole days (UTC) before today."""
+
+# Columns of the table that one read fills: one row per window, then the scalars.
 RING_STATISTICS: Final = (
     "transaction_count",
     "amount_sum",
@@ -84,7 +91,7 @@ RING_STATISTICS: Final = (
     "report_count",
     "large_count",
 )
-RING_SCALARS: Final = ("previous_seconds", "party_known_30d", "distance_km", "speed_kmh")
+RING_SCALARS: Final = ("previous_seconds", "party_known_30d", "distance_km", "speed_kmh", "report_risk_7d")
 TILE_STATISTICS: Final = (
     "transaction_count",
     "amount_sum",
@@ -96,7 +103,13 @@ TILE_STATISTICS: Final = (
     "report_share",
     "large_share",
 )
-_SCALARS_OF_IP: Final = ("previous_seconds", "party_known_30d")
+TILE_SCALARS: Final = ("report_risk_24h", "report_risk_7d", "report_risk_30d", "report_first_days", "report_last_days")
+_SCALARS: Final[dict[Entity, tuple[str, ...]]] = {
+    "card": RING_SCALARS[:4],
+    "device": RING_SCALARS,
+    "ip": RING_SCALARS[:2],
+    "merchant": TILE_SCALARS,
+}
 _WHOLE: Final = frozenset(
     {
         "transaction_count",
@@ -187,11 +200,11 @@ def reach_ms() -> int:
     """Return how far before its time a question may depend on the log.
 
     A window reaches its length and a tile. What was unusually large within one was so by the 30 days before *it*, so
-    the longest window of such a share reaches that much further.
+    the longest window of such a share reaches that much further; a risk reaches the label delay further.
     """
     month = WINDOWS[-1].length_ms + WINDOWS[-1].tile_ms
     shares = [w for e in ENTITIES for w in WINDOWS if w.label in _select(e).get("large_share", ())]
-    return month + max(window.length_ms + window.tile_ms for window in shares)
+    return month + max(REPORT_DELAY_MS, *(window.length_ms + window.tile_ms for window in shares))
 
 
 def _feature_name(entity: Entity, statistic: str, window: str) -> str:
@@ -221,13 +234,11 @@ def declare(entity: Entity) -> tuple[VelocityFeature, ...]:
         for statistic, chosen in _select(entity).items()
         for label in chosen
     ]
-    if KINDS[entity] == "ring":
-        first = len(WINDOWS) * len(statistics)
-        features += [
-            VelocityFeature(_feature_name(entity, scalar, ""), entity, first + index, scalar in _WHOLE)
-            for index, scalar in enumerate(RING_SCALARS)
-            if entity != "ip" or scalar in _SCALARS_OF_IP
-        ]
+    first = len(WINDOWS) * len(statistics)
+    features += [
+        VelocityFeature(_feature_name(entity, scalar, ""), entity, first + index, scalar in _WHOLE)
+        for index, scalar in enumerate(_SCALARS[entity])
+    ]
     return tuple(features)
 
 

@@ -11,9 +11,7 @@ from troposphere import GetAtt, Ref, Sub, firehose, glue
 
 from fraud.decision_table import COLUMNS, hive_type
 from infra.blueprint import Blueprint, allow, arn, key_use, name
-
-STREAM: Final = "decisions"
-"""Suffix of the delivery stream's name, which the deployer tells the scorer."""
+from infra.names import DECISIONS
 
 PREFIX: Final = "decisions/table/"
 FAILED: Final = "decisions/failed/"
@@ -38,7 +36,7 @@ def add_decisions(blueprint: Blueprint, key: Any) -> Any:
 
 
 def _name() -> str:
-    return f"tollgate-${{Environment}}-{STREAM}"
+    return f"tollgate-${{Environment}}-{DECISIONS}"
 
 
 def _table(blueprint: Blueprint, database: Any) -> Any:
@@ -126,7 +124,7 @@ def _stream(bucket: Any, key: Any, group: Any, role: Any, table: Any) -> Any:
     )
     return firehose.DeliveryStream(
         "Decisions",
-        DeliveryStreamName=name(STREAM),
+        DeliveryStreamName=name(DECISIONS),
         DeliveryStreamType="DirectPut",
         DeliveryStreamEncryptionConfigurationInput=firehose.DeliveryStreamEncryptionConfigurationInput(
             KeyARN=key, KeyType="CUSTOMER_MANAGED_CMK"

@@ -4,6 +4,9 @@ from typing import Final
 
 PRODUCT: Final = "tollgate"
 
+DECISIONS: Final = "decisions"
+"""Suffix of the delivery stream that takes decisions; the templates make it, the deployer tells the scorer of it."""
+
 
 def plain_name(environment: str, suffix: str) -> str:
     """Return the name of something of an environment.

@@ -9,12 +9,11 @@ from botocore.config import Config
 
 from infra.alarms import VARIANT, rollout_guards
 from infra.autoscaling import Scaling
-from infra.decisions import STREAM
 from infra.deployer import Deployer
 from infra.endpoint import Place
 from infra.environment import Environment
 from infra.errors import MissingPrerequisite, WrongAccount
-from infra.names import address, plain_name
+from infra.names import DECISIONS, address, plain_name
 
 Clients = Callable[[str], Any]
 """Returns the boto3 client of a service."""
@@ -97,7 +96,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
         store_kind=environment.data.store,
         store_host=given["data/store-host"],
         store_secret=given["data/store-password-arn"],
-        decisions=plain_name(environment.name, STREAM),
+        decisions=plain_name(environment.name, DECISIONS),
     )
     endpoint = plain_name(environment.name, "scorer")
     cloudwatch = client("cloudwatch")

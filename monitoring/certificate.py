@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 
 from fraud.features import FEATURE_NAMES
 from fraud.hashing import U64Array
-from fraud.windows import ENTITIES, Entity
+from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from monitoring.decision_log import Logged, read_decisions
 from monitoring.errors import NothingToCompare, UnreadableAppliedLog
 from monitoring.offline import questions_of
@@ -212,7 +212,20 @@ def certify_decisions(
     came = pc.unique(applied["transaction_id"]) if streamed_ids is None else pa.array(streamed_ids, pa.string())
     streamed = hash_strings(came)
     found = certify(lake, log.take(place.drop_null()), served, applied, streamed=streamed, evaluate=evaluate)
-    return replace(found, unlogged=len(ordered) - len(held), degraded=len(logged) - len(whole))
+    unlogged, degraded = len(ordered) - len(held), len(logged) - len(whole)
+    return replace(found, unlogged=unlogged, degraded=degraded, never_applied=_never_applied(log, applied, came))
+
+
+def _never_applied(log: pa.Table, applied: pa.Table, streamed: pa.Array) -> int:
+    """Return how many changes of streamed transactions are missing from the stream's log."""
+    count = 0
+    paid = applied.filter(pc.equal(applied["kind"], "transaction"))
+    for entity in ENTITIES:
+        made = paid.filter(pc.equal(paid["entity"], entity))["transaction_id"].combine_chunks()
+        wanted = log.filter(pc.is_valid(log[JOIN_KEYS[entity]]))["transaction_id"].combine_chunks()
+        missing = pc.and_(pc.is_in(wanted, streamed), pc.invert(pc.is_in(wanted, made)))
+        count += int(pc.sum(missing).as_py() or 0)
+    return count
 
 
 def as_data(parity: Parity) -> dict[str, Any]:
@@ -229,5 +242,6 @@ def as_data(parity: Parity) -> dict[str, Any]:
         "behind": parity.behind,
         "unlogged": parity.unlogged,
         "degraded": parity.degraded,
+        "never_applied": parity.never_applied,
         "mismatches": table,
     }

@@ -101,6 +101,8 @@ class Parity:
         Decisions about transactions that the log does not hold (yet); they were not compared.
     degraded
         Decisions made while a view could not be read: their nulls say so, no log can. They were not compared.
+    never_applied
+        Changes of streamed transactions that no state ever took: too late for it, or still under way.
     """
 
     compared: int
@@ -111,6 +113,7 @@ class Parity:
     current: int = 0
     unlogged: int = 0
     degraded: int = 0
+    never_applied: int = 0
 
 
 def made_by(table: pa.Table) -> dict[Entity, Made]:

@@ -45,6 +45,8 @@ def print_parity(console: Console, data: Mapping[str, Any]) -> None:
         console.print(f"  {data['degraded']:,} decisions were made while a view could not be read, and say so")
     if data["unlogged"]:
         console.print(f"  {data['unlogged']:,} decisions are about transactions the log does not hold yet")
+    if data["never_applied"]:
+        console.print(f"  {data['never_applied']:,} changes of streamed transactions were never applied, or not yet")
     if "stream" in data:
         console.print("  stream: " + ", ".join(f"{name} {count:,}" for name, count in data["stream"].items()))
     if data["mismatches"]:

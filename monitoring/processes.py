@@ -27,6 +27,7 @@ class Applied(msgspec.Struct, frozen=True):
     records: int
     applied: int
     repeated: int
+    too_late: int
     dead_lettered: int
 
 

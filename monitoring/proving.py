@@ -224,6 +224,7 @@ def as_data(proven: Proven) -> dict[str, Any]:
                 "distinct": found.distinct,
                 "applied": found.applied,
                 "repeated": found.repeated,
+                "too_late": found.too_late,
                 "dead_lettered": found.dead_lettered,
                 "rewinds": found.rewinds,
                 "lost": proven.parity.losses.lost,

@@ -34,7 +34,7 @@ from monitoring.parity import UNSEEN, Served
 from monitoring.processes import Feed, feed
 from stores.columns import microseconds
 from stores.guards import RAISE_TIME, raise_arguments
-from stores.layout import Value, encode_moment, encode_value, entity_key, feature_field, timestamp_field
+from stores.layout import encode_moment, encode_value, entity_key, feature_field, timestamp_field
 from stores.plan import CompiledReader, Reading, ReadPlan
 
 IntArray = npt.NDArray[np.int64]
@@ -56,7 +56,7 @@ class Rehearsed:
     ----------
     served
         Vectors and revisions of every transaction, in the order of the log.
-    records, applied, repeated, dead_lettered
+    records, applied, repeated, too_late, dead_lettered
         Records delivered (repeats and rewinds included), and what became of them.
     distinct
         Different records there were.
@@ -70,6 +70,7 @@ class Rehearsed:
     records: int
     applied: int
     repeated: int
+    too_late: int
     dead_lettered: int
     distinct: int
     rewinds: int
@@ -188,7 +189,7 @@ class _Stage:
         count = len(deliveries.transactions)
         self.vectors = np.empty((count, len(FEATURE_NAMES)))
         self.revisions = np.full((len(ENTITIES), count), UNSEEN, np.int64)
-        self.counts = {"records": 0, "applied": 0, "repeated": 0, "dead_lettered": 0}
+        self.counts = dict.fromkeys(("records", "applied", "repeated", "too_late", "dead_lettered"), 0)
         self.rewinds = 0
 
     def play(self, slot: Slot) -> None:
@@ -259,7 +260,7 @@ class _Stage:
 
 
 def _numbers(reading: Reading, names: Sequence[str]) -> tuple[float, ...]:
-    held: list[Value] = [reading.values.get(name) for name in names]
+    held = [reading.values.get(name) for name in names]
     return tuple(float(value) if isinstance(value, int | float) else np.nan for value in held)
 
 

@@ -1,5 +1,7 @@
 """What the scorer answers, as JSON."""
 
+from typing import Literal
+
 import msgspec
 
 from fraud.policy import Decision, Outcome, Override, Reason
@@ -56,6 +58,13 @@ class BatchAnswer(msgspec.Struct, frozen=True):
     """One result per row of a batch, in order: a decision, or the error of that row alone."""
 
     results: tuple[Answer | ErrorAnswer, ...]
+
+
+class Pong(msgspec.Struct, frozen=True):
+    """What ``/ping`` says: whether requests may come, and which model would decide them."""
+
+    status: Literal["ready", "draining"]
+    model_version: str
 
 
 _encoder = msgspec.json.Encoder()

@@ -5,18 +5,23 @@ nothing about us. ``/ping`` never touches the online store, or one outage would 
 """
 
 import asyncio
+import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from fraud.transaction import Transaction
-from serving.answers import Answer, BatchAnswer, ErrorAnswer, answer_of, encode, error_of
-from serving.logs import Seldom
+from serving.answers import Answer, BatchAnswer, ErrorAnswer, Pong, answer_of, encode, error_of
+from serving.budget import Budget
+from serving.clients import ARRIVED
+from serving.logs import Seldom, place_of
 from serving.metrics import Metrics
 from serving.requests import (
     MAX_BODY_BYTES,
     Asked,
     RequestRefused,
+    announces_too_much,
     is_batch,
     parse_one,
     read_headers,
@@ -43,7 +48,16 @@ _METHODS: Final = {
 }
 
 
-_FIELDS: Final = frozenset({*Transaction.__struct_fields__, "body", "content-type", "inference-id", "transactions"})
+_FIELDS: Final = frozenset(
+    {*Transaction.__struct_fields__, "body", "budget", "content-type", "inference-id", "transactions"}
+)
+_CLOSE: Final = (b"connection", b"close")
+_RETRY_AFTER: Final = (b"retry-after", b"1")
+
+LINGER_S: Final = 1.0
+LINGER_BYTES: Final = 4 * MAX_BODY_BYTES
+"""After a refusal of a body that is not read: how long, and how much of it, is still taken and thrown away, so that the
+client can read the answer before the connection is closed under it."""
 
 
 class ClientGone(Exception):
@@ -51,31 +65,58 @@ class ClientGone(Exception):
 
 
 class App:
-    """Answers HTTP requests with a scorer; ``draining`` makes ``/ping`` say so."""
+    """Answers HTTP requests with a scorer; ``draining`` makes ``/ping`` say so.
 
-    def __init__(self, scorer: Scorer, *, metrics: Metrics, currency: str) -> None:
+    Parameters
+    ----------
+    budget_ms
+        Of a request that asks for no other.
+    render
+        Gives what ``/metrics`` shows; null for this process's own.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        metrics: Metrics,
+        currency: str,
+        budget_ms: float,
+        render: Callable[[], bytes] | None = None,
+    ) -> None:
         self.draining = False
         self._scorer = scorer
         self._metrics = metrics
+        self._render = metrics.render if render is None else render
         self._currency = currency
-        self._schema = encode(openapi())
+        self._budget_s = budget_ms / 1000.0
+        self._schema = encode(openapi(currency))
         self._seldom = Seldom()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        kind = _TEXT if scope["path"] == "/metrics" else _JSON
+        headers = [_TEXT if scope["path"] == "/metrics" else _JSON]
         try:
             status, body = await self._route(scope, receive)
         except RequestRefused as refusal:
-            kind, status, body = _JSON, refusal.status, encode(self._refuse(refusal))
+            status, body = refusal.status, encode(self._refuse(refusal))
+            headers = [_JSON, *_headers_of(refusal, scope["path"])]
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # the outermost loop of a request: the others must go on
-            self._seldom.warn("request_failed", error=type(error).__name__)
+            self._seldom.warn("request_failed", error=type(error).__name__, at=place_of(error))
             status, body = 500, encode(error_of("internal_error", "", "the request failed here; it may be sent again"))
+            headers = [_JSON]
         path = scope["path"]
         self._metrics.requests.add((path if path in _METHODS else "other", str(status)))
-        await send({"type": "http.response.start", "status": status, "headers": [kind, _length(body)]})
+        closing = status >= 400 and not scope.get("read") and announces_too_much(scope["headers"])
+        if closing:
+            headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, _length(body)]})
+        if closing:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await _throw_away(receive)
+            body = b""
         await send({"type": "http.response.body", "body": body})
 
     async def _route(self, scope: Message, receive: Receive) -> tuple[int, bytes]:
@@ -86,31 +127,45 @@ class App:
             raise RequestRefused(405, "method_not_allowed", "method", f"use {_METHODS[path][0]}")
         if path == "/invocations":
             asked = read_headers(scope["headers"], scope["query_string"])
-            return 200, await self._invoke(await read_body(receive), asked)
+            body = await read_body(receive)
+            scope["read"] = True
+            return 200, await self._invoke(body, asked, scope.get(ARRIVED, time.perf_counter()))
         if path == "/ping":
             return self._ping()
-        return 200, self._metrics.render() if path == "/metrics" else self._schema
+        return 200, self._render() if path == "/metrics" else self._schema
 
-    async def _invoke(self, body: bytes, asked: Asked) -> bytes:
+    async def _invoke(self, body: bytes, asked: Asked, arrived: float) -> bytes:
+        budget = Budget(arrived, self._budget_s if asked.budget_ms is None else asked.budget_ms / 1000.0)
+        begun = time.perf_counter()
+        self._metrics.latency.add(begun - arrived, ("queue",))
+        if budget.is_hopeless(begun):
+            self._metrics.requests_shed.add()
+            self._seldom.warn("requests_shed", waited_ms=round((begun - arrived) * 1e3))
+            raise RequestRefused(503, "overloaded", "budget", "the request waited too long here; send it again")
         if is_batch(body):
-            return encode(await self._decide_all(split_rows(body), asked))
-        return encode(await self._decide(body, asked.inference_id or os.urandom(16).hex(), explain=asked.explain))
+            answer = encode(await self._decide_all(split_rows(body), asked, budget))
+        else:
+            decision_id = asked.inference_id or os.urandom(16).hex()
+            answer = encode(await self._decide(body, decision_id, budget, explain=asked.explain))
+        if budget.is_over(time.perf_counter()):
+            self._metrics.over_budget.add()
+        return answer
 
-    async def _decide(self, body: bytes, decision_id: str, *, explain: bool) -> Answer:
+    async def _decide(self, body: bytes, decision_id: str, budget: Budget, *, explain: bool) -> Answer:
         transaction = parse_one(body, currency=self._currency)
-        return answer_of(await self._scorer.decide(transaction, decision_id, explain=explain))
+        return answer_of(await self._scorer.decide(transaction, decision_id, explain=explain, budget=budget))
 
-    async def _decide_all(self, rows: list[bytes], asked: Asked) -> BatchAnswer:
+    async def _decide_all(self, rows: list[bytes], asked: Asked, budget: Budget) -> BatchAnswer:
         results: list[Answer | ErrorAnswer] = []
         for first in range(0, len(rows), CONCURRENT_ROWS):
             some = enumerate(rows[first : first + CONCURRENT_ROWS], first)
-            results += await asyncio.gather(*(self._decide_row(index, row, asked) for index, row in some))
+            results += await asyncio.gather(*(self._decide_row(index, row, asked, budget) for index, row in some))
         return BatchAnswer(tuple(results))
 
-    async def _decide_row(self, index: int, row: bytes, asked: Asked) -> Answer | ErrorAnswer:
+    async def _decide_row(self, index: int, row: bytes, asked: Asked, budget: Budget) -> Answer | ErrorAnswer:
         decision_id = f"{asked.inference_id}-{index}" if asked.inference_id else os.urandom(16).hex()
         try:
-            return await self._decide(row, decision_id, explain=asked.explain)
+            return await self._decide(row, decision_id, budget, explain=asked.explain)
         except RequestRefused as refusal:
             return self._refuse(refusal)
 
@@ -120,9 +175,8 @@ class App:
         return error_of(refusal.error_code, refusal.field, refusal.reason)
 
     def _ping(self) -> tuple[int, bytes]:
-        status = "draining" if self.draining else "ready"
         version = self._scorer.model.bundle.version
-        return 503 if self.draining else 200, encode({"status": status, "model_version": version})
+        return 503 if self.draining else 200, encode(Pong("draining" if self.draining else "ready", version))
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -147,6 +201,24 @@ async def read_body(receive: Receive) -> bytes:
     if len(body) > MAX_BODY_BYTES:
         raise too_large()
     return body
+
+
+async def _throw_away(receive: Receive) -> None:
+    """Take what a refused client still sends, within bounds, until it has read the answer and hung up."""
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while taken <= LINGER_BYTES:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
+def _headers_of(refusal: RequestRefused, path: str) -> tuple[tuple[bytes, bytes], ...]:
+    if refusal.status == 405:
+        return ((b"allow", ", ".join(_METHODS[path]).encode()),)
+    return (_RETRY_AFTER,) if refusal.status == 503 else ()
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

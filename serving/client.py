@@ -9,18 +9,19 @@ the first is still out, is off unless a delay is given. A refusal (4xx) is an an
 'approve'
 """
 
-import http.client
-import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from fraud.errors import TollgateError
 from fraud.transaction import Transaction, encode_transaction
 from serving.answers import Answer, ErrorAnswer
+from serving.timed_http import TimedHttp
 
 ATTEMPTS: Final = 3
 PAUSE_S: Final = 0.01
@@ -56,75 +57,95 @@ class Reply:
 class Endpoint(Protocol):
     """Where to ask."""
 
-    def ask(self, body: bytes, *, inference_id: str, explain: bool, timeout_s: float) -> Reply:
-        """Send one request; raise :class:`OSError` or :class:`NoAnswer` when no answer came."""
+    def ask(self, body: bytes, *, inference_id: str, explain: bool, deadline: float) -> Reply:
+        """Send one request; raise :class:`OSError` or :class:`NoAnswer` when no answer came.
+
+        ``deadline`` is a reading of the monotonic clock, by which it has come or never will.
+        """
 
 
 class HttpEndpoint:
     """A scorer spoken to directly; one kept connection per thread."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._address = host, port
-        self._kept = threading.local()
+        self._http = TimedHttp(host, port)
+        self._name = f"{host}:{port}"
+
+    def __str__(self) -> str:
+        return self._name
 
     def close(self) -> None:
         """Close this thread's connection."""
-        connection = getattr(self._kept, "connection", None)
-        if connection is not None:
-            connection.close()
+        self._http.close()
 
-    def ask(self, body: bytes, *, inference_id: str, explain: bool, timeout_s: float) -> Reply:
+    def ask(self, body: bytes, *, inference_id: str, explain: bool, deadline: float) -> Reply:
         """Send one request on this thread's connection."""
-        connection = getattr(self._kept, "connection", None)
-        if connection is None:
-            connection = self._kept.connection = http.client.HTTPConnection(*self._address)
-        connection.timeout = timeout_s
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout_s)
         headers = {"content-type": "application/json"}
         if inference_id:
             headers["x-amzn-sagemaker-inference-id"] = inference_id
-        try:
-            connection.request("POST", "/invocations?explain=1" if explain else "/invocations", body, headers)
-            response = connection.getresponse()
-            return Reply(response.status, response.read())
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise NoAnswer(f"no answer from {self._address[0]}:{self._address[1]} ({type(error).__name__})") from None
+        path = "/invocations?explain=1" if explain else "/invocations"
+        return Reply(*self._http.post(path, body, headers, deadline=deadline))
 
 
 class SageMakerEndpoint:
-    """An endpoint behind SageMaker's runtime, which signs each request; needs boto3 where the caller runs."""
+    """An endpoint behind SageMaker's runtime, which signs each request; needs boto3 where the caller runs.
 
-    def __init__(self, name: str, *, region: str, endpoint_url: str | None = None, timeout_s: float = 1.0) -> None:
+    Of boto3 it takes the address, the keys and the signature. It asks by itself, because boto3's timeouts are those of
+    a client, not of a request. Temporary keys are renewed by boto3, on the thread that asks, minutes before they end.
+    """
+
+    def __init__(self, name: str, *, region: str, endpoint_url: str | None = None) -> None:
         import boto3  # the container carries none
-        from botocore.config import Config
 
-        config = Config(connect_timeout=timeout_s, read_timeout=timeout_s, retries={"total_max_attempts": 1})
-        self._client: Any = boto3.client(
-            "sagemaker-runtime", region_name=region, endpoint_url=endpoint_url, config=config
-        )
-        self._name = name
+        session = boto3.Session(region_name=region)
+        self._url = session.client("sagemaker-runtime", endpoint_url=endpoint_url).meta.endpoint_url
+        self._credentials: Any = session.get_credentials()
+        parts = urlsplit(self._url)
+        tls = parts.scheme == "https"
+        self._http = TimedHttp(parts.hostname or "", parts.port or (443 if tls else 80), tls=tls)
+        self._path = f"/endpoints/{quote(name)}/invocations"
+        self._name = f"endpoint {name}"
+        self._region = region
 
-    def ask(self, body: bytes, *, inference_id: str, explain: bool, timeout_s: float) -> Reply:  # noqa: ARG002  # boto3 sets its timeout per client
+    def __str__(self) -> str:
+        return self._name
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._http.close()
+
+    def ask(self, body: bytes, *, inference_id: str, explain: bool, deadline: float) -> Reply:
         """Send one request through the runtime."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        options = {"InferenceId": inference_id} if inference_id else {}
+        headers = {"content-type": "application/json"}
+        if inference_id:
+            headers["x-amzn-sagemaker-inference-id"] = inference_id
         if explain:
-            options["CustomAttributes"] = "explain"
+            headers["x-amzn-sagemaker-custom-attributes"] = "explain"
+        status, said = self._http.post(self._path, body, self._signed(body, headers), deadline=deadline)
+        if status == 200:
+            return Reply(status, said)
         try:
-            reply = self._client.invoke_endpoint(
-                EndpointName=self._name, ContentType="application/json", Body=body, **options
-            )
-            return Reply(200, reply["Body"].read())
-        except ClientError as error:
-            response = error.response
-            said = str(response.get("OriginalMessage", "")).encode()
-            status = response.get("OriginalStatusCode") or response["ResponseMetadata"]["HTTPStatusCode"]
-            return Reply(int(status), said)
-        except BotoCoreError as error:
-            raise NoAnswer(f"no answer from endpoint {self._name} ({type(error).__name__})") from None
+            failure = msgspec.json.decode(said, type=_Failure)
+        except msgspec.DecodeError:
+            return Reply(status, said)
+        return Reply(failure.status or status, failure.message.encode())
+
+    def _signed(self, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        if self._credentials is None:
+            raise NoAnswer("there are no AWS credentials")
+        request = AWSRequest("POST", self._url.rstrip("/") + self._path, headers=dict(headers), data=body)
+        SigV4Auth(self._credentials.get_frozen_credentials(), "sagemaker", self._region).add_auth(request)
+        return dict(request.headers.items())
+
+
+class _Failure(msgspec.Struct):
+    """What the runtime says when the model refused: the model's own status and words."""
+
+    status: int | None = msgspec.field(name="OriginalStatusCode", default=None)
+    message: str = msgspec.field(name="OriginalMessage", default="")
 
 
 class Client:
@@ -133,7 +154,7 @@ class Client:
     Parameters
     ----------
     timeout_s
-        For all attempts together.
+        For all attempts together: the deadline of each is the end of it, however little a server sends at a time.
     attempts
         At most; 1 never asks again.
     hedge_after_s
@@ -173,11 +194,12 @@ class Client:
         deadline = time.monotonic() + self._timeout_s
         pause, last = PAUSE_S, "the timeout was over before the first attempt"
         for attempt in range(self._attempts):
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= deadline:
                 break
             try:
-                reply = self._ask(body, inference_id, explain=explain, timeout_s=left)
+                reply = self._ask(body, inference_id, explain=explain, deadline=deadline)
+            except OSError as error:
+                last = f"no answer from {self._endpoint} ({type(error).__name__})"
             except NoAnswer as error:
                 last = str(error)
             else:
@@ -189,27 +211,25 @@ class Client:
                 pause *= 2.0
         raise NoAnswer(f"no decision within {self._timeout_s:g} s: {last}")
 
-    def _ask(self, body: bytes, inference_id: str, *, explain: bool, timeout_s: float) -> Reply:
-        if self._pool is None:
-            return self._endpoint.ask(body, inference_id=inference_id, explain=explain, timeout_s=timeout_s)
-
+    def _ask(self, body: bytes, inference_id: str, *, explain: bool, deadline: float) -> Reply:
         def ask() -> Reply:
-            return self._endpoint.ask(body, inference_id=inference_id, explain=explain, timeout_s=timeout_s)
+            return self._endpoint.ask(body, inference_id=inference_id, explain=explain, deadline=deadline)
 
+        if self._pool is None or self._hedge_after_s is None:
+            return ask()
         asked: set[Future[Reply]] = {self._pool.submit(ask)}
-        done, _ = wait(asked, self._hedge_after_s)
+        done, _ = wait(asked, max(0.0, min(self._hedge_after_s, deadline - time.monotonic())))
         if not done:
             asked.add(self._pool.submit(ask))
-        failed: NoAnswer | None = None
-        until = time.monotonic() + timeout_s
+        failed: NoAnswer | OSError | None = None
         while asked:
-            done, asked = wait(asked, max(0.0, until - time.monotonic()), FIRST_COMPLETED)
+            done, asked = wait(asked, max(0.0, deadline - time.monotonic()), FIRST_COMPLETED)
             if not done:
                 break
             for future in done:
                 try:
                     return future.result()
-                except NoAnswer as error:
+                except (NoAnswer, OSError) as error:
                     failed = error
         raise failed or NoAnswer("neither of two questions was answered in time")
 

@@ -17,7 +17,7 @@ import msgspec
 
 from fraud.decision_table import table_row
 from fraud.errors import StoreUnavailable
-from serving.logs import Seldom
+from serving.logs import Seldom, place_of
 from serving.metrics import Metrics
 from stores.aws_call import AwsCalls
 from stores.credentials import NoCredentials
@@ -89,7 +89,7 @@ class Delivery:
             try:
                 self._drain()
             except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
-                self._seldom.warn("delivery_failed", error=type(error).__name__)
+                self._seldom.warn("delivery_failed", error=type(error).__name__, at=place_of(error))
             if self._expired():
                 break
         if self._queue:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from serving.lists import NOTHING, InvalidList, Lists, fingerprint, read_lists
-from serving.logs import Seldom, note, warn
+from serving.logs import Seldom, note, place_of, warn
 from serving.metrics import Gauge, Metrics
 
 POLL_S: Final = 1.0
@@ -68,7 +68,7 @@ class ListReloader:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
-                self._seldom.warn("lists_reload_failed", error=type(error).__name__)
+                self._seldom.warn("lists_reload_failed", error=type(error).__name__, at=place_of(error))
 
     def _in_force(self) -> dict[tuple[str, ...], float]:
         counts = self._lists.counts(time.time_ns() // 1_000_000)

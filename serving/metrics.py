@@ -84,10 +84,9 @@ class Histogram:
         """Return how many values each bound holds, and beyond the last one."""
         return list(self._counts.get(labels, [0] * (len(self.bounds) + 1)))
 
-    def total(self) -> tuple[int, float]:
-        """Return how many values there were, over all labels, and their sum."""
-        count = sum(sum(counts) for counts in list(self._counts.values()))
-        return count, sum(list(self._sums.values()))
+    def total(self, labels: Labels) -> tuple[int, float]:
+        """Return how many values there were, and their sum."""
+        return sum(self.counts(labels)), self._sums.get(labels, 0.0)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the text format."""
@@ -112,17 +111,21 @@ class Metrics:
         self.decisions = Counter(
             "tollgate_decisions_total", "Decisions.", ("model_version", "policy_version", "outcome", "degraded")
         )
-        self.tiers = Counter("tollgate_tiers_total", "Decisions by the tier that scored them.", ("tier",))
-        self.overrides = Counter("tollgate_overrides_total", "Outcomes changed after the policy.", ("override",))
+        self.tiers = Counter("tollgate_tiers_total", "Decisions by the tier that scored them.",
+                             ("model_version", "tier"))  # fmt: skip
+        self.overrides = Counter("tollgate_overrides_total", "Outcomes changed after the policy.",
+                                 ("model_version", "override"))  # fmt: skip
         self.lists_loaded = Counter("tollgate_lists_loaded_total", "Lists put in force.")
         self.lists_refused = Counter("tollgate_lists_refused_total", "Lists that could not be read.")
-        self.missing = Counter("tollgate_missing_views_total", "Feature views that could not be read.", ("view",))
-        self.stale = Counter("tollgate_stale_views_total", "Feature views older than allowed.", ("view",))
+        self.missing = Counter("tollgate_missing_views_total", "Feature views that could not be read.",
+                               ("model_version", "view"))  # fmt: skip
+        self.stale = Counter("tollgate_stale_views_total", "Feature views older than allowed.",
+                             ("model_version", "view"))  # fmt: skip
         self.latency = Histogram(
             "tollgate_latency_seconds",
             "Time to a decision, by stage.",
             LATENCY_BOUNDS,
-            ("stage",),
+            ("model_version", "stage"),
         )
         self.scores = Histogram("tollgate_score", "Calibrated scores.", SCORE_BOUNDS, ("model_version",))
         self.shadow_scores = Histogram("tollgate_shadow_score", "Scores of a challenger that decides nothing.",
@@ -151,9 +154,15 @@ class Metrics:
             "tollgate_decisions_redelivered_total", "Decisions that Firehose has to be sent again."
         )
         self.write_through = Counter("tollgate_write_through_total", "States written ahead of the stream.", ("result",))
-        self.bundles_loaded = Counter("tollgate_bundles_loaded_total", "Bundles put to service.", ("model_version",))
-        self.bundles_refused = Counter("tollgate_bundles_refused_total", "Bundles refused at reload.")
+        self.bundles_loaded = Counter("tollgate_bundles_loaded_total", "Bundles put to service.",
+                                      ("role", "model_version"))  # fmt: skip
+        self.bundles_refused = Counter("tollgate_bundles_refused_total", "Bundles refused at reload.", ("role",))
         self.clients_dropped = Counter("tollgate_clients_dropped_total", "Connections too slow in sending a request.")
+        self.connections_refused = Counter("tollgate_connections_refused_total", "Connections beyond the most taken.")
+        self.requests_unreadable = Counter("tollgate_requests_unreadable_total", "Requests that are no HTTP.")
+        self.requests_shed = Counter("tollgate_requests_shed_total", "Requests turned away after waiting too long.")
+        self.reads_skipped = Counter("tollgate_reads_skipped_total", "Reads not tried, or given up, for want of time.")
+        self.over_budget = Counter("tollgate_over_budget_total", "Requests answered after their budget.")
         self.gauges: list[Gauge] = []
 
     def render(self) -> bytes:

@@ -29,6 +29,7 @@ from fraud.shap import Explainer, attributions, explain_with
 from fraud.tiers import FULL, Tier, tier_for
 from fraud.transaction import Transaction
 from fraud.trees import Forest, predict_margin
+from fraud.vector_names import VectorLayout, layout_of
 from fraud.velocity import FloatArray, transaction_change
 from fraud.windows import ENTITIES, Entity
 from serving.places import EntityPlaces, find_places
@@ -100,6 +101,8 @@ class Model:
         bundle has no model of is scored by the full one, with what is unread as missing values.
     places
         Where in the replies to the plan each entity's values lie.
+    layout
+        In which vectors are logged.
     """
 
     bundle: ModelBundle
@@ -107,6 +110,7 @@ class Model:
     full: Scoring
     tiers: Mapping[tuple[frozenset[Entity], bool], Scoring]
     places: tuple[EntityPlaces, ...]
+    layout: VectorLayout
 
     def scoring(self, unread: Sequence[Entity], *, behind: bool) -> Scoring:
         """Return the model that scores a transaction; the full one at once when all is well."""
@@ -136,7 +140,7 @@ def prepare_model(files: Mapping[str, bytes]) -> Model:
         for unread in subsets
         for behind in (False, True)
     }
-    model = Model(bundle, CompiledReader(plan), full, tiers, find_places(plan))
+    model = Model(bundle, CompiledReader(plan), full, tiers, find_places(plan), layout_of(bundle.vector))
     warm(model)
     return model
 

@@ -73,7 +73,7 @@ async def read_online(transaction: Transaction, model: Model, store: OnlineStore
     try:
         replies = await store.fetch(model.reader, keys)
     except StoreUnavailable:
-        return _unread(model)
+        return nothing_read(model)
     online = gather(replies, model, oldest_ms=transaction.event_time_ms - stale_after_ms)
     if len(online.unread) < len(ENTITIES):
         store.answered()
@@ -82,7 +82,8 @@ async def read_online(transaction: Transaction, model: Model, store: OnlineStore
     return online
 
 
-def _unread(model: Model) -> Online:
+def nothing_read(model: Model) -> Online:
+    """Return what is known without the online store: every view of the model's plan is missing."""
     views = tuple(view for planned in model.reader.plan.entities for view in planned.views)
     return Online(dict.fromkeys(ENTITIES, b""), NO_PROFILES, ENTITIES, views, (), {}, {})
 

@@ -29,24 +29,25 @@ class Settled(NamedTuple):
     outcome: Outcome
     override: Override
     propensity: float
+    listed: str = ""
+    """The kind of entity that a list names."""
 
 
 _AS_SCORED: Final = {outcome: Settled(outcome, "", 1.0) for outcome in OUTCOMES}
-_BLOCKED: Final = Settled("decline", "block_list", 1.0)
-_ALLOWED: Final = Settled("approve", "allow_list", 1.0)
 _CAPPED: Final = Settled("review", "decline_cap", 1.0)
 
 
 class Overrides:
     """Settles outcomes; keeps the cap's window and the control group's allowance of this process.
 
-    ``lists`` may be replaced at any time by another thread.
+    ``lists`` may be replaced at any time by another thread. One of ``workers`` on a machine has its part of what the
+    control group may cost.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, workers: int = 1) -> None:
         self.lists: Lists = NOTHING
         self.breaker = DeclineBreaker()
-        self.allowance = Allowance()
+        self.allowance = Allowance(workers)
         about = "State of the cap on declines: 0 closed, 1 half open, 2 open."
         metrics.gauges.append(Gauge("tollgate_decline_cap", about, lambda: {(): _STATES[self.breaker.state]}))
 
@@ -67,18 +68,22 @@ class Overrides:
         if self.lists.size:
             listed = self.lists.find(transaction, now_ms)
             if listed is not None:
-                return _BLOCKED if listed.list == "block" else _ALLOWED
+                if listed.list == "block":
+                    return Settled("decline", "block_list", 1.0, listed.entity)
+                return Settled("approve", "allow_list", 1.0, listed.entity)
         if scored != "decline":
-            self._stands(policy, now_s, decline=False)
+            self._stands(policy, now_s)
             return _AS_SCORED[scored]
-        if not self._stands(policy, now_s, decline=True):
+        if not self._stands(policy, now_s, declined=transaction.transaction_id):
             return _CAPPED
         return self._drawn(transaction, policy, now_ms // DAY) if policy.control_group.share else _AS_SCORED[scored]
 
-    def _stands(self, policy: Policy, now_s: float, *, decline: bool) -> bool:
+    def _stands(self, policy: Policy, now_s: float, *, declined: str | None = None) -> bool:
         breaker = self.breaker
         before = breaker.state
-        stands = breaker.admits(policy.decline_cap, decline=decline, now_s=now_s)
+        stands = breaker.admits(
+            policy.decline_cap, decline=declined is not None, now_s=now_s, transaction_id=declined or ""
+        )
         if breaker.state != before:
             tell = warn if breaker.state == "open" else note
             tell(_EVENTS[breaker.state], usual=round(breaker.history, 5))

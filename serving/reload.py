@@ -8,10 +8,10 @@ import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from fraud.errors import TollgateError
-from serving.logs import Seldom, note, warn
+from serving.logs import Seldom, note, place_of, warn
 from serving.metrics import Metrics
 from serving.model import Model, prepare_model
 from stores.bundle_files import read_manifest
@@ -19,11 +19,13 @@ from stores.bundle_signature import read_signed_bundle
 
 POLL_S: Final = 1.0
 
+Role = Literal["champion", "shadow"]
+
 
 class Reloader:
     """Watches ``directory``, usually a symbolic link that is swapped, and hands new models to ``take``.
 
-    With a ``key`` a bundle that is not signed by it is refused.
+    With a ``key`` a bundle that is not signed by it is refused. The ``role`` stands in logs and metrics.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Reloader:
         take: Callable[[Model], None],
         metrics: Metrics,
         key: bytes | None = None,
+        role: Role = "champion",
     ) -> None:
         self._directory = directory
         self._key = key
         self._serving = serving
         self._take = take
         self._metrics = metrics
+        self._role = role
         self._refused = ""
         self._stop = False
         self._wake = threading.Event()
@@ -72,7 +76,7 @@ class Reloader:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
-                self._seldom.warn("reload_failed", error=type(error).__name__)
+                self._seldom.warn("reload_failed", error=type(error).__name__, at=place_of(error))
 
     def look(self) -> None:
         """Take the bundle in the directory if it is another one than is served, and good."""
@@ -86,12 +90,12 @@ class Reloader:
             model = prepare_model(read_signed_bundle(self._directory, self._key))
         except TollgateError as error:
             self._refused = version
-            self._metrics.bundles_refused.add()
-            warn("bundle_refused", version=version, reason=str(error), still_serving=self._serving)
+            self._metrics.bundles_refused.add((self._role,))
+            warn("bundle_refused", role=self._role, version=version, reason=str(error), still_serving=self._serving)
             return
         if not self._stop:
             self._take(model)
             self._serving = model.bundle.version
             self._refused = ""
-            self._metrics.bundles_loaded.add((self._serving,))
-            note("bundle_loaded", version=self._serving, features=len(model.bundle.features))
+            self._metrics.bundles_loaded.add((self._role, self._serving))
+            note("bundle_loaded", role=self._role, version=self._serving, features=len(model.bundle.features))

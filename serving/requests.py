@@ -13,6 +13,7 @@ from fraud.transaction import Transaction, parse_transaction
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_ROWS: Final = 1000
+MAX_BUDGET_MS: Final = 60_000
 _MAX_REASON: Final = 200
 _INFERENCE_ID: Final = re.compile(r"[\x21-\x7e]{1,64}")
 _QUOTED_FIELDS: Final = tuple(f'"{name}"'.encode() for name in Transaction.__struct_fields__)
@@ -42,10 +43,13 @@ class Asked:
         The caller's own id of the inference; empty for none.
     explain
         Give reasons for approvals too.
+    budget_ms
+        Of this request, instead of the deployment's; null for that.
     """
 
     inference_id: str
     explain: bool
+    budget_ms: int | None
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,10 +66,11 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> Asked:
     Raises
     ------
     RequestRefused
-        415 for another content type than JSON, 413 for a body announced as too long, 422 for an inference id that is
-        none.
+        415 for another content type than JSON, 413 for a body announced as too long, 422 for an inference id or a
+        budget that is none.
     """
     content_type, inference_id, explain = b"", "", query in (b"explain", b"explain=1", b"explain=true")
+    budget_ms: int | None = None
     for name, value in headers:
         if name == b"content-type":
             content_type = value
@@ -75,12 +80,32 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> Asked:
         elif name == b"x-amzn-sagemaker-inference-id":
             inference_id = value.decode("latin-1")
         elif name == b"x-amzn-sagemaker-custom-attributes":
-            explain = explain or b"explain" in value.split(b",")
+            attributes = [attribute.strip() for attribute in value.split(b",")]
+            explain = explain or b"explain" in attributes
+            budget_ms = _budget_in(attributes)
     if content_type.partition(b";")[0].strip().lower() != b"application/json":
         raise RequestRefused(415, "unsupported_media_type", "content-type", "send application/json")
     if inference_id and not _INFERENCE_ID.fullmatch(inference_id):
         raise RequestRefused(422, "invalid_header", "inference-id", "is not 1 to 64 printable ASCII characters")
-    return Asked(inference_id, explain)
+    return Asked(inference_id, explain, budget_ms)
+
+
+def _budget_in(attributes: Sequence[bytes]) -> int | None:
+    for attribute in attributes:
+        name, _, text = attribute.partition(b"=")
+        if name == b"budget_ms":
+            if not (text.isdigit() and len(text) <= 5 and 1 <= int(text) <= MAX_BUDGET_MS):
+                raise RequestRefused(422, "invalid_header", "budget", f"is not 1 to {MAX_BUDGET_MS} milliseconds")
+            return int(text)
+    return None
+
+
+def announces_too_much(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return whether a request's body is longer than allowed by its own word, or of a length it does not tell."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and (len(value) > 12 or int(value) > MAX_BODY_BYTES))
+        for name, value in headers
+    )
 
 
 def too_large() -> RequestRefused:

@@ -1,8 +1,10 @@
-"""The process: bind, load, warm, then listen; drain on SIGTERM, look for a new bundle on SIGHUP."""
+"""The process, or one per core: bind, load, warm, then listen; drain on SIGTERM, look for a new bundle on SIGHUP."""
 
 import asyncio
 import contextlib
 import gc
+import hashlib
+import logging
 import os
 import signal
 import socket
@@ -14,46 +16,31 @@ from typing import Final
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fraud.errors import TollgateError
 from fraud.settings import Settings
 from serving.app import App
-from serving.decisions import DecisionLog
-from serving.delivery import TIMEOUT_S as DELIVERY_TIMEOUT_S
-from serving.delivery import Delivery
-from serving.embedded import EmbeddedMetrics, write_stdout
-from serving.list_reload import ListReloader
-from serving.lists import Lists
-from serving.logs import note
+from serving.clients import Throttle, client_connections, drop_slow_clients
+from serving.companions import StartRefused, start_embedded, start_lists, start_log, start_shadow, start_writer
+from serving.logs import note, warn
 from serving.metrics import Gauge, Metrics
 from serving.model import Model, prepare_model
 from serving.opening import open_store
 from serving.overrides import Overrides
 from serving.reload import Reloader
 from serving.scorer import Scorer
-from serving.shadow import Shadow
-from serving.writing import WriteThrough
-from stores.access import redis_access
-from stores.aws_call import AwsCalls
+from serving.totals import PUBLISH_S, Totals, WorkerTotals
+from serving.workers import Place, Workers
+from stores.bundle_files import read_manifest
 from stores.bundle_signature import read_key, read_signed_bundle
 
 DRAIN_S: Final = 25
 """SageMaker kills 30 s after SIGTERM."""
 
 KEEP_ALIVE_S: Final = 75
-SLOW_REQUEST_S: Final = 10.0
-"""A connection whose request is not whole after this long is dropped."""
-
 BACKLOG: Final = 2048
 SWITCH_INTERVAL_S: Final = 0.0005
 """A thread that opens a bundle or writes the log gives the event loop its turn after this long."""
-
-
-class StartRefused(TollgateError):
-    """The scorer cannot start; nothing was left half started."""
-
-    code = "start_refused"
 
 
 class _Server(uvicorn.Server):
@@ -64,8 +51,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; return the status to end with.
 
     Raises
     ------
@@ -78,17 +65,43 @@ def serve(settings: Settings) -> None:
     """
     begun = time.perf_counter()
     key = read_key(settings.bundle_key_file)
+    count = settings.workers or len(os.sched_getaffinity(0))
     with bind(settings.bind_host, settings.bind_port) as listener:
         model = prepare_model(read_signed_bundle(Path(settings.model_dir), key))
         note("bundle_loaded", version=model.bundle.version, features=len(model.bundle.features))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()
-        uvloop.run(_serve(settings, model, listener, key=key, begun=begun))
+        if count == 1:
+            uvloop.run(_serve(settings, model, listener, key=key, begun=begun))
+            return 0
+    with bind(settings.bind_host, settings.bind_port, shared=True):  # never listens: it holds the port for workers
+        totals = Totals(count)
+
+        def work(place: Place) -> None:
+            own = time.perf_counter()
+            newest = _newest(settings, model, key)
+            with bind(settings.bind_host, settings.bind_port, shared=True) as listener:
+                uvloop.run(_serve(settings, newest, listener, key=key, begun=own, place=place, totals=totals))
+
+        return Workers(count, work).run()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address, not listening yet.
+def _newest(settings: Settings, model: Model, key: bytes | None) -> Model:
+    """Return the model in the directory, which may be another by now; ``model`` when it is not, or cannot be served."""
+    directory = Path(settings.model_dir)
+    manifest = read_manifest(directory)
+    if manifest is None or hashlib.sha256(manifest).hexdigest()[:16] == model.bundle.version:
+        return model
+    try:
+        return prepare_model(read_signed_bundle(directory, key))
+    except TollgateError as error:
+        warn("bundle_refused", reason=str(error), still_serving=model.bundle.version)
+        return model
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a socket bound to the address, not listening yet; ``shared`` with others of this user's processes.
 
     Raises
     ------
@@ -98,6 +111,8 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -112,14 +127,23 @@ def _taken(host: str, port: int, error: OSError) -> StartRefused:
     )
 
 
-async def _serve(settings: Settings, model: Model, listener: socket.socket, *, key: bytes | None, begun: float) -> None:
+async def _serve(
+    settings: Settings,
+    model: Model,
+    listener: socket.socket,
+    *,
+    key: bytes | None,
+    begun: float,
+    place: Place | None = None,
+    totals: Totals | None = None,
+) -> None:
     metrics = Metrics()
     store = open_store(settings, metrics)
-    log = _start_log(settings, metrics)
-    writer = _start_writer(settings, metrics)
-    overrides = Overrides(metrics)
-    lists = _start_lists(settings, metrics, overrides)
-    shadow = _start_shadow(settings, metrics)
+    log = start_log(settings, metrics)
+    writer = start_writer(settings, metrics)
+    overrides = Overrides(metrics, workers=1 if place is None else place.of)
+    lists = start_lists(settings, metrics, overrides)
+    shadow = start_shadow(settings, metrics, key)
     scorer = Scorer(
         model,
         store=store,
@@ -130,9 +154,11 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
         overrides=overrides,
         shadow=shadow,
     )
-    embedded = _start_embedded(settings, metrics, scorer)
-    app = App(scorer, metrics=metrics, currency=settings.currency)
-    metrics.bundles_loaded.add((model.bundle.version,))
+    embedded = start_embedded(settings, metrics, scorer)
+    shared = None if place is None or totals is None else totals.of_worker(place.number, metrics.render)
+    render = metrics.render if shared is None else shared.render
+    app = App(scorer, metrics=metrics, currency=settings.currency, budget_ms=settings.request_budget_ms, render=render)
+    metrics.bundles_loaded.add(("champion", model.bundle.version))
     about = "The bundle in service."
     metrics.gauges.append(
         Gauge("tollgate_serving", about, lambda: {(scorer.model.bundle.version,): 1.0}, ("model_version",))
@@ -142,22 +168,31 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
         scorer.model = new
 
     reloader = Reloader(Path(settings.model_dir), serving=model.bundle.version, take=take, metrics=metrics, key=key)
-    server = _Server(_config(app))
+    server = _Server(_config(app, client_connections(metrics, settings.most_connections)))
     try:
         await store.start()
         _listen(listener, settings)
-        _on_signals(server, app, reloader)
+        _on_signals(server, app, reloader, place)
         reloader.start()
-        sweeping = asyncio.get_running_loop().create_task(_drop_slow_clients(server, metrics))
-        note("scorer_started", port=settings.bind_port, seconds=round(time.perf_counter() - begun, 3))
+        loop = asyncio.get_running_loop()
+        beside = [loop.create_task(drop_slow_clients(server, metrics))]
+        if shared is not None:
+            beside.append(loop.create_task(_publish(shared)))
+        seconds = round(time.perf_counter() - begun, 3)
+        note("scorer_started", port=settings.bind_port, seconds=seconds, worker=0 if place is None else place.number)
+        if place is not None:
+            place.ready()
         await server.serve(sockets=[listener])
-        sweeping.cancel()
+        for task in beside:
+            task.cancel()
         reloader.close()
     finally:
         await store.close()
         for closing in (lists, writer, shadow, log, embedded):
             if closing is not None:
                 closing.close()
+        if shared is not None:
+            shared.publish()
     note(
         "scorer_stopped",
         decisions=metrics.decisions.total(),
@@ -165,71 +200,10 @@ async def _serve(settings: Settings, model: Model, listener: socket.socket, *, k
     )
 
 
-def _start_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
-    if not (settings.decision_log or settings.decision_stream):
-        return None
-    directory = Path(settings.decision_log) if settings.decision_log else None
-    most_bytes = settings.decision_log_mb << 20
-    log = DecisionLog(directory, metrics=metrics, delivery=_open_delivery(settings, metrics), most_bytes=most_bytes)
-    try:
-        log.start()
-    except OSError as error:
-        raise StartRefused(f"cannot write the decision log in {settings.decision_log} ({error.strerror})") from None
-    return log
-
-
-def _open_delivery(settings: Settings, metrics: Metrics) -> Delivery | None:
-    if not settings.decision_stream:
-        return None
-    calls = AwsCalls(
-        "firehose", settings.region, settings.aws_endpoint, environ=os.environ, timeout_s=DELIVERY_TIMEOUT_S
-    )
-    return Delivery(calls, settings.decision_stream, metrics=metrics)
-
-
-def _start_writer(settings: Settings, metrics: Metrics) -> WriteThrough | None:
-    if not settings.write_through:
-        return None
-    directory = Path(settings.decision_log).parent / "written" if settings.decision_log else None
-    access = redis_access(settings, patient=True)
-    writer = WriteThrough(access, project=settings.project, metrics=metrics, directory=directory)
-    try:
-        writer.start()
-    except OSError as error:
-        raise StartRefused(f"cannot tell written states in {directory} ({error.strerror})") from None
-    return writer
-
-
-def _start_lists(settings: Settings, metrics: Metrics, overrides: Overrides) -> ListReloader | None:
-    if not settings.lists:
-        return None
-
-    def take(new: Lists) -> None:
-        overrides.lists = new
-
-    lists = ListReloader(Path(settings.lists), take=take, metrics=metrics)
-    lists.start()
-    return lists
-
-
-def _start_shadow(settings: Settings, metrics: Metrics) -> Shadow | None:
-    if not settings.shadow_dir:
-        return None
-    log = Path(settings.decision_log) if settings.decision_log else None
-    shadow = Shadow(Path(settings.shadow_dir), log=log, metrics=metrics)
-    try:
-        shadow.start()
-    except OSError as error:
-        raise StartRefused(f"cannot write the shadow's log in {settings.decision_log} ({error.strerror})") from None
-    return shadow
-
-
-def _start_embedded(settings: Settings, metrics: Metrics, scorer: Scorer) -> EmbeddedMetrics | None:
-    if settings.metrics == "prometheus":
-        return None
-    embedded = EmbeddedMetrics(metrics, version=lambda: scorer.model.bundle.version, write=write_stdout)
-    embedded.start()
-    return embedded
+async def _publish(shared: WorkerTotals) -> None:
+    while True:
+        shared.publish()
+        await asyncio.sleep(PUBLISH_S)
 
 
 def _listen(listener: socket.socket, settings: Settings) -> None:
@@ -239,16 +213,18 @@ def _listen(listener: socket.socket, settings: Settings) -> None:
         raise _taken(settings.bind_host, settings.bind_port, error) from None
 
 
-def _config(app: App) -> uvicorn.Config:
+def _config(app: App, connections: type[asyncio.Protocol]) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(Throttle())
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=connections,
         ws="none",
         lifespan="off",
         interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -256,10 +232,12 @@ def _config(app: App) -> uvicorn.Config:
     )
 
 
-def _on_signals(server: _Server, app: App, reloader: Reloader) -> None:
+def _on_signals(server: _Server, app: App, reloader: Reloader, place: Place | None) -> None:
     loop = asyncio.get_running_loop()
 
     def drain() -> None:
+        if place is not None:
+            loop.remove_reader(place.parent)
         note("drain_begun")
         app.draining = True
         server.should_exit = True
@@ -267,33 +245,5 @@ def _on_signals(server: _Server, app: App, reloader: Reloader) -> None:
     loop.add_signal_handler(signal.SIGTERM, drain)
     loop.add_signal_handler(signal.SIGINT, drain)
     loop.add_signal_handler(signal.SIGHUP, reloader.wake)
-
-
-async def _drop_slow_clients(server: _Server, metrics: Metrics) -> None:
-    """Drop connections that have not sent a whole request for a long time; costs other requests nothing."""
-    since: dict[HttpToolsProtocol, tuple[RequestResponseCycle | None, float]] = {}
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(1.0)
-        connections = [c for c in server.server_state.connections if isinstance(c, HttpToolsProtocol)]
-        waiting = {c: c.cycle for c in connections if _awaits_client(c)}
-        before, since = since, {}
-        for connection, cycle in waiting.items():
-            known = before.get(connection)
-            since[connection] = known if known is not None and known[0] is cycle else (cycle, loop.time())
-        for connection, (_, first) in since.items():
-            if loop.time() - first > SLOW_REQUEST_S:
-                connection.transport.abort()
-                metrics.clients_dropped.add()
-
-
-def _awaits_client(connection: HttpToolsProtocol) -> bool:
-    """Return whether a connection has begun a request and not finished sending it, or has sent nothing at all."""
-    cycle: RequestResponseCycle | None = connection.cycle
-    if connection.transport.is_closing():
-        return False
-    if cycle is None:
-        return True
-    if cycle.response_complete:
-        return connection.timeout_keep_alive_task is None  # it sent something after the last answer
-    return bool(cycle.more_body)
+    if place is not None:
+        loop.add_reader(place.parent, drain)  # the parent says nothing: it can only be gone

@@ -5,20 +5,18 @@ down. The queue is bounded and what it does not take is lost, counted and never 
 answer nothing but processor time. It comes and goes with the bundle in its directory, and runs as long as that stays.
 """
 
-import os
-import threading
-import time
-from collections import deque
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from fraud.policy import Outcome
-from serving.decisions import SUFFIX, Made
+from serving.decisions import Made
+from serving.line_file import LineFile
 from serving.logs import Seldom
 from serving.metrics import Metrics
 from serving.model import Model
+from serving.queued import QueuedWork
 from serving.reload import Reloader
 from stores.bundle_files import read_manifest
 
@@ -29,7 +27,8 @@ FOLDER: Final = "shadow"
 QUEUE_LENGTH: Final = 5000
 BATCH: Final = 64
 PAUSE_S: Final = 0.05
-FILE_AGE_S: Final = 3600.0
+MOST_BYTES: Final = 1 << 30
+"""Of lines kept on disk; the oldest files go first."""
 
 
 class ShadowDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,23 +54,31 @@ class Shadow:
     ----------
     log
         Directory of the decision log; null writes nothing down and only counts.
+    key
+        Key that a bundle must be signed with, as the champion's; null takes any that verifies.
     """
 
-    def __init__(self, directory: Path, *, log: Path | None, metrics: Metrics) -> None:
+    def __init__(self, directory: Path, *, log: Path | None, metrics: Metrics, key: bytes | None = None) -> None:
         self.model: Model | None = None
         self._directory = directory
-        self._log = log / FOLDER if log is not None else None
         self._metrics = metrics
-        self._reloader = Reloader(directory, serving="", take=self._take, metrics=Metrics())
-        self._queue: deque[Made] = deque()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+        self._reloader = Reloader(directory, serving="", take=self._take, metrics=metrics, key=key, role="shadow")
         self._seldom = Seldom()
-        self._file = -1
-        self._opened_at = 0.0
-        self._files = 0
         self._encoder = msgspec.json.Encoder()
-        self.overflowed = 0
+        self._file: LineFile | None = None
+        if log is not None:
+            self._file = LineFile(log / FOLDER, "shadow", most_bytes=MOST_BYTES, lost=self._lost)
+        self._queued = QueuedWork[Made](
+            "shadow",
+            self._score,
+            lost=self._lost,
+            length=QUEUE_LENGTH,
+            batch=BATCH,
+            pause_s=PAUSE_S,
+            before=self._look_away,
+        )
+        self.flush = self._queued.flush
+        """Score what is queued; a disk that refuses costs these lines."""
 
     def start(self) -> None:
         """Start scoring and looking for bundles.
@@ -81,56 +88,47 @@ class Shadow:
         OSError
             The decision log's directory cannot be written.
         """
-        if self._log is not None:
-            self._log.mkdir(parents=True, exist_ok=True)
+        if self._file is not None:
+            self._file.start()
         self._reloader.start()
-        self._thread.start()
+        self._queued.start()
 
     def offer(self, made: Made) -> None:
         """Take a decision that was just made, or count it lost when the queue is full; never waits."""
-        if self.model is None:
-            return
-        if len(self._queue) >= QUEUE_LENGTH:
-            self.overflowed += 1
-            return
-        self._queue.append(made)
+        if self.model is not None:
+            self._queued.append(made)
 
     def close(self) -> None:
         """Score what is left and stop."""
         self._reloader.close()
-        self._stop.set()
-        self._thread.join()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._queued.close()
+        if self._file is not None:
+            self._file.close()
 
     def _take(self, model: Model) -> None:
         self.model = model
 
-    def _run(self) -> None:
-        while not self._stop.wait(PAUSE_S):
-            self._flush_safely()
-        self._flush_safely()
-
-    def _flush_safely(self) -> None:
-        try:
-            self.flush()
-        except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
-            self._seldom.warn("shadow_failed", error=type(error).__name__)
-
-    def flush(self) -> None:
-        """Score what is queued; a bundle that is gone ends the shadow, a disk that refuses costs these lines."""
+    def _look_away(self) -> None:
+        """End the shadow when its bundle is gone."""
         if self.model is not None and read_manifest(self._directory) is None:
             self.model = None
             self._reloader.forget()
-        if self.overflowed:
-            lost, self.overflowed = self.overflowed, 0
-            self._metrics.shadow_lost.add(count=lost)
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            model = self.model
-            if model is not None:
-                self._write([self._decide(made, model) for made in batch])
+
+    def _score(self, batch: list[Made]) -> None:
+        model = self.model
+        if model is None:
+            return
+        lines = [self._decide(made, model) for made in batch]
+        if self._file is None:
+            return
+        try:
+            self._file.write(b"".join(self._encoder.encode(line) + b"\n" for line in lines))
+        except OSError as error:
+            self._lost(len(lines))
+            self._seldom.warn("shadow_lost", count=len(lines), reason=error.strerror or type(error).__name__)
+
+    def _lost(self, count: int) -> None:
+        self._metrics.shadow_lost.add(count=count)
 
     def _decide(self, made: Made, model: Model) -> ShadowDecision:
         decision = made.decision
@@ -154,24 +152,3 @@ class Shadow:
             challenger_score=score,
             challenger_outcome=outcome,
         )
-
-    def _write(self, lines: list[ShadowDecision]) -> None:
-        if self._log is None:
-            return
-        try:
-            if self._file < 0 or time.monotonic() - self._opened_at > FILE_AGE_S:
-                self._open(self._log)
-            os.write(self._file, b"".join(self._encoder.encode(line) + b"\n" for line in lines))
-        except OSError as error:
-            self._metrics.shadow_lost.add(count=len(lines))
-            self._seldom.warn("shadow_lost", count=len(lines), reason=error.strerror or type(error).__name__)
-
-    def _open(self, folder: Path) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-        self._files += 1
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        path = folder / f"shadow-{stamp}-{os.getpid()}-{self._files:04d}{SUFFIX}"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._opened_at = time.monotonic()

@@ -24,7 +24,7 @@ from fraud.errors import InvalidState, StoreUnavailable
 from fraud.transaction import Transaction
 from fraud.windows import JOIN_KEYS, Entity
 from serving.decoding import decode_revision
-from serving.logs import Seldom
+from serving.logs import Seldom, place_of
 from serving.metrics import Metrics
 from serving.online import Online
 from stores.access import Access
@@ -80,10 +80,15 @@ class WriteThrough:
         Feast project, the end of every key.
     directory
         Where changes are told; null for nowhere.
+    lifetime_s
+        After which Redis forgets an entity that nobody writes; 0 for never.
     """
 
-    def __init__(self, access: Access, *, project: str, metrics: Metrics, directory: Path | None) -> None:
+    def __init__(
+        self, access: Access, *, project: str, metrics: Metrics, directory: Path | None, lifetime_s: int = 0
+    ) -> None:
         self._project = project
+        self._lifetime = b"%d" % lifetime_s
         self._metrics = metrics
         self._directory = directory
         self._queue: queue.SimpleQueue[Seen | None] = queue.SimpleQueue()
@@ -140,7 +145,7 @@ class WriteThrough:
             try:
                 self.write([seen for seen in batch if seen is not None])
             except Exception as error:  # noqa: BLE001  # the outermost loop of this thread: it must not end
-                self._seldom.warn("write_through_failed", error=type(error).__name__)
+                self._seldom.warn("write_through_failed", error=type(error).__name__, at=place_of(error))
 
     def write(self, batch: Sequence[Seen]) -> None:
         """Apply each transaction to its card, device and network address, each over what was read."""
@@ -185,7 +190,7 @@ class WriteThrough:
         view, revision = self._views[entity], decode_revision(stored) + changed
         fields = state_fields(view, state, revision, velocity.newest_time_ms(entity, state))
         name = entity_key(JOIN_KEYS[entity], key, self._project)
-        command = pack((b"EVALSHA", _SWAP_SHA, b"1", name, view.revision, stored, *fields))
+        command = pack((b"EVALSHA", _SWAP_SHA, b"1", name, view.revision, stored, self._lifetime, *fields))
         told = Written(entity, key, revision, transaction.transaction_id, "transaction", transaction.event_time_ms)
         return _Change(told, name, command)
 

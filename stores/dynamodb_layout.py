@@ -124,9 +124,15 @@ def swap_state(project: str, entity: Entity, key: str, read: bytes, made: tuple[
     state, revision, newest_ms = made
     held, number = state_features(entity)
     values = {held: encode_value(state), number: encode_value(revision)}
+    made_item = item(entity_id(JOIN_KEYS[entity], key), values, newest_ms * 1000, revision)
+    return swap_item(table_name(project, f"{entity}_velocity"), made_item, number, read)
+
+
+def swap_item(table: str, made: Item, number: str, read: bytes) -> Put:
+    """Return the write of an item over one whose feature ``number`` still is ``read``, serialised; empty for none."""
     put: Put = {
-        "TableName": table_name(project, f"{entity}_velocity"),
-        "Item": item(entity_id(JOIN_KEYS[entity], key), values, newest_ms * 1000, revision),
+        "TableName": table,
+        "Item": made,
         "ConditionExpression": "attribute_not_exists(#v.#r)",
         "ExpressionAttributeNames": {"#v": VALUES, "#r": number},
     }
@@ -137,13 +143,13 @@ def swap_state(project: str, entity: Entity, key: str, read: bytes, made: tuple[
 
 
 def raise_state(table: str, made: Item) -> Put:
-    """Return the write of a state that is refused unless its revision is greater than the stored one."""
+    """Return the write of a state that is refused unless its revision is greater than the stored one, and not older."""
     return {
         "TableName": table,
         "Item": made,
-        "ConditionExpression": "attribute_not_exists(#r) OR #r < :new",
-        "ExpressionAttributeNames": {"#r": REVISION},
-        "ExpressionAttributeValues": {":new": made[REVISION]},
+        "ConditionExpression": "attribute_not_exists(#r) OR (#r < :new AND #t <= :time)",
+        "ExpressionAttributeNames": {"#r": REVISION, "#t": TIME},
+        "ExpressionAttributeValues": {":new": made[REVISION], ":time": made[TIME]},
     }
 
 

@@ -6,8 +6,9 @@ unconditionally, so that a late batch wins; it takes keys that a busy service le
 one view after the other; it waits without bound; and its import needs a second, asynchronous AWS library that pins
 botocore to old versions.
 
-Here a view whose batch source is tagged ``velocity`` is written only over a smaller revision, any other only when its
-event time is not older, each row by one conditional put; and one request reads all views of a question.
+Here a view whose batch source is tagged ``velocity`` is written only over a smaller revision that is not newer, and
+joined with one that is; any other only when its event time is not older. Each row is one conditional put; and one
+request reads all views of a question.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel
 
+from fraud.windows import Entity as VelocityEntity
+from stores.dynamodb_joining import join_items
 from stores.dynamodb_layout import ID, REVISION, TIME, VALUES, Item, Put, hashed_id, item, raise_state, raise_time
 from stores.dynamodb_layout import table_name as name_of
 from stores.dynamodb_tables import Tables, Wanted, connect_tables
@@ -115,10 +118,14 @@ class GuardedDynamoDBOnlineStore(OnlineStore):
         StoreUnavailable
             The service did not take a row. Earlier ones were written; all may be written again.
         """
-        tables = self._connected(config)
-        puts = _puts(config, table, data)
+        tables, entity = self._connected(config), _velocity_of(table)
+        puts = _puts(config, table, data, entity)
         for start in range(0, len(data), BATCH):
-            tables.put(puts[start : start + BATCH])
+            some = puts[start : start + BATCH]
+            taken = tables.put(some)
+            left = [put["Item"] for put, written in zip(some, taken, strict=True) if not written]
+            if left and entity is not None:
+                join_items(tables, entity, _table_name(config, table), left)
             if progress is not None:
                 progress(min(BATCH, len(data) - start))
 
@@ -261,10 +268,15 @@ class GuardedDynamoDBOnlineStore(OnlineStore):
             return self._tables
 
 
-def _puts(config: RepoConfig, table: FeatureView, data: Sequence[Row]) -> list[Put]:
+def _velocity_of(table: FeatureView) -> VelocityEntity | None:
+    """Return whose velocity a view holds; null for an ordinary one."""
+    source = table.batch_source
+    return None if source is None else tagged_entity(source.tags)
+
+
+def _puts(config: RepoConfig, table: FeatureView, data: Sequence[Row], entity: VelocityEntity | None) -> list[Put]:
     """Return one guarded put for each key: side by side, two of one key would have no order."""
-    name, source = _table_name(config, table), table.batch_source
-    entity = None if source is None else tagged_entity(source.tags)
+    name = _table_name(config, table)
     newest: dict[str, Item] = {}
     for key, values, time, _ in data:
         time_us = (utils.make_tzaware(time) - _EPOCH) // timedelta(microseconds=1)

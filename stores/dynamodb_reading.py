@@ -15,11 +15,11 @@ from stores.dynamodb_layout import (
     VALUES,
     Item,
     decode_time,
-    entity_id,
+    hashed_id,
     keys_and_attributes,
     table_name,
 )
-from stores.layout import decode_value, encode_timestamp
+from stores.layout import decode_any, encode_timestamp
 from stores.plan import PlannedEntity, Reading, ReadPlan
 
 RequestItems = dict[str, Any]
@@ -44,11 +44,11 @@ class TableReader:
         self.plan = plan
         self._asked = [_asked(plan.project, planned, consistent=consistent) for planned in plan.entities]
 
-    def request(self, keys: Mapping[str, str]) -> RequestItems:
+    def request(self, keys: Mapping[str, Any]) -> RequestItems:
         """Return the request; ``keys`` maps join key to value, empty for none (read as never seen)."""
         out: RequestItems = {}
         for planned, asked in zip(self.plan.entities, self._asked, strict=True):
-            key = entity_id(planned.join_key, keys[planned.join_key])
+            key = hashed_id(planned.key(keys, ""))
             for table, rest in asked.items():
                 out[table] = {"Keys": [{"entity_id": {"S": key}}], **rest}
         return out
@@ -91,7 +91,7 @@ class TableReader:
         items = {view: found.get(table_name(self.plan.project, view), _NOTHING) for view in planned.views}
         held = {view: got.get(VALUES, {"M": _NOTHING})["M"] for view, got in items.items()}
         values = {
-            field.feature: decode_value(_serialised(held[field.view].get(field.feature))) for field in planned.fields
+            field.feature: decode_any(_serialised(held[field.view].get(field.feature))) for field in planned.fields
         }
         times = {view: decode_time(got[TIME]["S"]) if TIME in got else None for view, got in items.items()}
         return Reading(values, times)

@@ -15,7 +15,7 @@ import pyarrow.fs as pfs
 
 from stores.columns import MOMENT, joined, moments
 from stores.errors import UnreadableSource, UnsupportedRequest
-from stores.parts import DAY_COLUMN, broken_part, checked, missing_days, rows_by_day
+from stores.parts import DAY_COLUMN, broken_part, checked, missing_days, refuse_null_values, rows_by_day
 
 READ_AHEAD: Final = 4
 """Batches decoded ahead of the one in hand: bounds the memory of reading."""
@@ -75,7 +75,9 @@ class Span:
     by_day: bool = False
 
 
-def read_files(location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None) -> Any:
+def read_files(
+    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None, *, declared: Any = None
+) -> Any:
     """Return the rows of a span as an Arrow table of ``columns``; times are ``timestamp[us, UTC]``.
 
     Parameters
@@ -90,18 +92,21 @@ def read_files(location: Location, columns: Sequence[str], time: str, span: Span
         Which rows.
     wanted
         A further Arrow filter, or null.
+    declared
+        Arrow schema of the source, or null: its columns must be of these types, and hold no null where it has none.
 
     Raises
     ------
     UnreadableSource
-        Nothing there, a broken file, a missing column, or a type that differs from file to file.
+        Nothing there, a broken file, a missing column, a type that differs from file to file or from the declared
+        one, a null; the message names file and column.
     """
-    batches = list(read_batches(location, columns, time, span, wanted))
+    batches = list(read_batches(location, columns, time, span, wanted, declared=declared))
     return pa.concat_tables(batches[1:]) if len(batches) > 1 else batches[0]
 
 
 def read_batches(
-    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None
+    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None, *, declared: Any = None
 ) -> Iterator[Any]:
     """Yield what :func:`read_files` returns in parts, in order; the first has no rows, so that there always is one.
 
@@ -110,19 +115,22 @@ def read_batches(
     UnreadableSource
         As :func:`read_files`.
     """
-    dataset, condition = _prepared(location, (*columns, time), time, span, wanted)
+    dataset, condition = _prepared(location, (*columns, time), time, span, wanted, declared)
     names = list(columns)
     yield _in_moments(pa.Table.from_batches([], pa.schema([dataset.schema.field(name) for name in names])))
     try:
-        for batch in dataset.to_batches(columns=names, filter=condition, batch_readahead=READ_AHEAD):
-            if batch.num_rows:
-                yield _in_moments(pa.Table.from_batches([batch]))
+        for found in dataset.scanner(columns=names, filter=condition, batch_readahead=READ_AHEAD).scan_batches():
+            if found.record_batch.num_rows:
+                refuse_null_values(found.fragment, found.record_batch, declared)
+                yield _in_moments(pa.Table.from_batches([found.record_batch]))
     except (pa.ArrowException, OSError) as error:
         place = broken_part(dataset, names) or location.address
         raise UnreadableSource(f"{place} cannot be read: {error}") from error
 
 
-def count_days(location: Location, columns: Sequence[str], time: str, span: Span) -> dict[str, int]:
+def count_days(
+    location: Location, columns: Sequence[str], time: str, span: Span, *, declared: Any = None
+) -> dict[str, int]:
     """Return how many rows each day of a log has, by ISO day in order; nothing where files are not kept by day.
 
     Raises
@@ -130,7 +138,7 @@ def count_days(location: Location, columns: Sequence[str], time: str, span: Span
     UnreadableSource
         As :func:`read_files`; or a whole day is missing between two busy ones.
     """
-    dataset, _ = _prepared(location, (*columns, time), time, span)
+    dataset, _ = _prepared(location, (*columns, time), time, span, None, declared)
     rows = rows_by_day(dataset)
     gaps = missing_days(rows)
     if gaps:
@@ -141,17 +149,19 @@ def count_days(location: Location, columns: Sequence[str], time: str, span: Span
     return rows
 
 
-def _prepared(location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None) -> tuple[Any, Any]:
+def _prepared(
+    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any, declared: Any
+) -> tuple[Any, Any]:
     """Return the files of a span, checked, and the condition its rows fulfil."""
     try:
         dataset = _open(location)
+        dataset = checked(dataset, columns, _days(dataset.schema, span), declared)
         missing = [name for name in columns if name not in dataset.schema.names]
         if missing:
             raise UnreadableSource(
                 f"{location.address} has no column {', '.join(map(repr, missing))}; it has {dataset.schema.names}"
             )
         condition = _condition(dataset.schema, time, span)
-        dataset = checked(dataset, columns, _days(dataset.schema, span))
     except (pa.ArrowException, OSError) as error:
         raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
     if wanted is not None:

@@ -2,9 +2,10 @@
 
 Two guards, each an atomic script. A velocity state carries a *revision*, the number of changes that made it: the
 stream writes only over the revision it read (:data:`SWAP_STATE`), a push or a materialisation only over a smaller one
-(:data:`RAISE_STATE`). An ordinary view is written only when its event time is not older (:data:`RAISE_TIME`). These two
-take one entity or, where all keys live on one node, many, each compared for itself. Feast's own store reads the time
-first and writes afterwards, and lets an older value win a race.
+that is not newer (:data:`RAISE_STATE`; :mod:`stores.joining` has what becomes of the others). An ordinary view is
+written only when its event time is not older (:data:`RAISE_TIME`). These two take one entity or, where all keys live on
+one node, many, each compared for itself. Feast's own store reads the time first and writes afterwards, and lets an
+older value win a race.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +18,16 @@ from stores.layout import Value, encode_timestamp, encode_value, feature_field, 
 SWAP_STATE: Final = """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if (stored or '') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+local lifetime = tonumber(ARGV[3])
+if lifetime > 0 then redis.call('EXPIRE', KEYS[1], lifetime) end
 return 1
 """
-"""KEYS: entity. ARGV: revision field, expected serialised revision (empty for none), then field and value pairs."""
+"""KEYS: entity.
+
+ARGV: revision field, expected serialised revision (empty for none), seconds after which Redis forgets the entity (0 for
+never), then field and value pairs.
+"""
 
 _VARINT: Final = """
 local function varint(data, place)
@@ -35,36 +42,7 @@ local function varint(data, place)
 end
 """
 
-_EACH_ROW: Final = """
-local lifetime, width, place, row, taken = tonumber(ARGV[1]), tonumber(ARGV[2]), 2 + tonumber(ARGV[2]), {}, 0
-for field = 1, width do row[2 * field - 1] = ARGV[2 + field] end
-for number = 1, #KEYS do
-  local stored = redis.call('HGET', KEYS[number], ARGV[3])
-  if not stored or replaces(ARGV[place + 1], stored) then
-    for field = 1, width do row[2 * field] = ARGV[place + field] end
-    redis.call('HSET', KEYS[number], unpack(row))
-    if lifetime > 0 then redis.call('EXPIRE', KEYS[number], lifetime) end
-    taken = taken + 1
-  end
-  place = place + width
-end
-return taken
-"""
-
-RAISE_STATE: Final = (
-    _VARINT
-    + """
-local function replaces(new, stored)
-  return #stored < 2 or varint(new, 2) > varint(stored, 2)
-end
-"""
-    + _EACH_ROW
-)
-"""Takes rows whose revision is greater; arguments by :func:`raise_arguments`, the revision first."""
-
-RAISE_TIME: Final = (
-    _VARINT
-    + """
+_MOMENT: Final = """
 local seen = {}
 local function moment(data)
   local known = seen[data]
@@ -79,10 +57,58 @@ local function moment(data)
   seen[data] = known
   return known
 end
-local function replaces(new, stored)
-  if new == stored then return true end
-  local after, before = moment(new), moment(stored)
-  return after[1] > before[1] or (after[1] == before[1] and after[2] >= before[2])
+local function earlier(one, other)
+  if one == other then return false end
+  local first, second = moment(one), moment(other)
+  return first[1] < second[1] or (first[1] == second[1] and first[2] < second[2])
+end
+"""
+
+_EACH_ROW: Final = """
+local lifetime, width, place, row, newer = tonumber(ARGV[1]), tonumber(ARGV[2]), 2 + tonumber(ARGV[2]), {}, {}
+for field = 1, width do row[2 * field - 1] = ARGV[2 + field] end
+for number = 1, #KEYS do
+  local verdict = judge(KEYS[number], place)
+  if verdict == 'take' then
+    for field = 1, width do row[2 * field] = ARGV[place + field] end
+    redis.call('HSET', KEYS[number], unpack(row))
+    if lifetime > 0 then redis.call('EXPIRE', KEYS[number], lifetime) end
+  elseif verdict == 'newer' then
+    newer[#newer + 1] = number
+  end
+  place = place + width
+end
+return newer
+"""
+
+RAISE_STATE: Final = (
+    _VARINT
+    + _MOMENT
+    + """
+local function judge(key, place)
+  local stored = redis.call('HMGET', key, ARGV[3], ARGV[4])
+  if not stored[1] or #stored[1] < 2 then return 'take' end
+  if varint(ARGV[place + 1], 2) <= varint(stored[1], 2) then return 'keep' end
+  if stored[2] and earlier(ARGV[place + 2], stored[2]) then return 'newer' end
+  return 'take'
+end
+"""
+    + _EACH_ROW
+)
+"""Takes rows whose revision is greater and whose event time is not older than what is stored.
+
+Arguments by :func:`raise_arguments`, the revision first and the event time second. Returns the numbers, from 1, of rows
+whose revision is greater though what is stored is newer: neither may replace the other.
+"""
+
+RAISE_TIME: Final = (
+    _VARINT
+    + _MOMENT
+    + """
+local function judge(key, place)
+  local stored = redis.call('HGET', key, ARGV[3])
+  if stored and earlier(ARGV[place + 1], stored) then return 'keep' end
+  return 'take'
 end
 """
     + _EACH_ROW
@@ -96,7 +122,7 @@ def raise_arguments(fields: Sequence[bytes], rows: Iterable[Sequence[bytes]], li
     Parameters
     ----------
     fields
-        Hash fields of every row; the first is the one that guards it.
+        Hash fields of every row; the first ones are those that guard it.
     rows
         The serialised values of each row, in the order of ``fields``.
     lifetime_s
@@ -123,9 +149,9 @@ class StateView:
     time: bytes
 
 
-def state_view(entity: str) -> StateView:
-    """Return the fields of ``{entity}_velocity``: features ``{entity}_state`` and ``{entity}_revision``."""
-    view = f"{entity}_velocity"
+def state_view(entity: str, view: str = "") -> StateView:
+    """Return the fields of a view, ``{entity}_velocity`` unless named: ``{entity}_state`` and ``{entity}_revision``."""
+    view = view or f"{entity}_velocity"
     return StateView(
         view, feature_field(view, f"{entity}_state"), feature_field(view, f"{entity}_revision"), timestamp_field(view)
     )

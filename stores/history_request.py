@@ -21,7 +21,7 @@ from stores.files import Location
 from stores.log import Log, load_log
 from stores.tags import CONTEXT_TAG, VELOCITY_TAG, tagged_entity
 from stores.velocity_slabs import MOST_ROWS, VelocitySlabs
-from stores.view_join import Rows, ViewRows, join_keys, require_columns, view_name
+from stores.view_join import Rows, ViewRows, join_keys, require_columns, require_numbers, view_name
 from stores.windows_join import Asked, known_states_at, states_at, velocity_columns_of
 
 ROWS: Final = 131_072
@@ -72,6 +72,7 @@ class HistoryRequest:
         """
         hidden = self._replaced_views()
         self._check_names(hidden)
+        self._check_values()
         velocity = self._velocity()
         log = self._whole_log() if velocity is None else None
         views = {
@@ -117,6 +118,16 @@ class HistoryRequest:
                     f"column {both[0]!r} of the rows has the name of a feature asked for; rename it, or ask with "
                     "full_feature_names=True"
                 )
+
+    def _check_values(self) -> None:
+        """Refuse a request value that is no number where its on-demand view declares one."""
+        for view in self.on_demand.values():
+            for source in view.source_request_sources.values():
+                for field in source.schema:
+                    kind = from_feast_to_pyarrow_type(field.dtype)
+                    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+                    if number and field.name in self.rows.table.column_names:
+                        require_numbers(self.rows.table, field.name, kind)
 
     def _assemble(self, rows: Rows, columns: Mapping[tuple[str, str], Any], hidden: set[str]) -> Any:
         arrays = dict(zip(rows.table.column_names, rows.table.columns, strict=True))
@@ -164,7 +175,8 @@ class HistoryRequest:
                     f"row {wrong[0]}: event_time_ms is {given[wrong[0]]}, its event_timestamp is "
                     f"{as_of_ms[wrong[0]]} in epoch milliseconds ({len(wrong)} rows differ)"
                 )
-        require_columns(table, ("amount_minor", *JOIN_KEYS.values()), nulls=False)
+        require_columns(table, tuple(JOIN_KEYS.values()), nulls=False)
+        require_columns(table, ("amount_minor",), nulls=False, advice="every payment has an amount, in minor units")
         return Asked(table, as_of_ms, integers(table["amount_minor"]), self._newest_arrivals(self.rows))
 
     def _newest_arrivals(self, rows: Rows) -> IntArray | None:

@@ -9,13 +9,19 @@ the other way round: a test holds both directions against Feast itself.
 import math
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import mmh3
 
 from fraud.errors import InvalidState
+from stores.value_types import Held, decode_elements, read_varint, signed
 
 Value = bytes | str | int | float | None
+"""A scalar: what a model's matrix, or a state, is made of."""
+
+KeyKind = Literal["string", "bytes", "int32", "int64"]
+_KEY_TYPES: Final[dict[KeyKind, int]] = {"bytes": 1, "string": 2, "int32": 3, "int64": 4}
+"""Numbers of feast.types.ValueType."""
 
 _STRING: Final = 2  # feast.types.ValueType.STRING
 _PAIR: Final = struct.Struct("<II")
@@ -32,7 +38,8 @@ DOUBLE_TAG: Final = 0x29
 """What a number with a fraction begins with; eight bytes follow."""
 _FLOAT_TAG: Final = 0x35
 _BOOL_TAG: Final = 0x38
-_SIGN: Final = 1 << 63
+_TIME_TAG: Final = 0x40
+_LAST_SCALAR_TAG: Final = 0x47
 _WRAP: Final = 1 << 64
 
 
@@ -42,6 +49,29 @@ def entity_key(join_key: str, value: str, project: str) -> bytes:
     return b"".join(
         (_COUNT.pack(1), _PAIR.pack(_STRING, len(name)), name, _PAIR.pack(_STRING, len(text)), text, project.encode())
     )
+
+
+def serialised_key(keys: Sequence[tuple[str, KeyKind]], values: Sequence[str | bytes | int], project: str) -> bytes:
+    """Return the Redis key of one entity with any number of join keys, given in the order of their names.
+
+    Examples
+    --------
+    >>> serialised_key([("card_id", "string")], ["c1"], "p") == entity_key("card_id", "c1", "p")
+    True
+    """
+    parts = [_COUNT.pack(len(keys))]
+    for name, _ in keys:
+        parts += [_PAIR.pack(_STRING, len(name.encode())), name.encode()]
+    for (_, kind), value in zip(keys, values, strict=True):
+        held = _key_bytes(kind, value)
+        parts += [_PAIR.pack(_KEY_TYPES[kind], len(held)), held]
+    return b"".join((*parts, project.encode()))
+
+
+def _key_bytes(kind: KeyKind, value: str | bytes | int) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(4 if kind == "int32" else 8, "little", signed=True)
+    return value.encode() if isinstance(value, str) else value
 
 
 def entity_keys(join_key: str, values: Sequence[bytes], project: str) -> list[bytes]:
@@ -84,12 +114,14 @@ def encode_value(value: Value) -> bytes:
 
 
 def decode_value(data: bytes | None) -> Value:
-    """Return what a serialised ``feast.types.Value`` of a scalar type holds; absent and empty are null.
+    """Return what a serialised ``feast.types.Value`` of a scalar type holds; absent and empty are null, and so is NaN.
+
+    A time is its epoch seconds.
 
     Raises
     ------
     InvalidState
-        A list, map or another type that no view here uses.
+        A list, map or another type that no state and no model takes.
     """
     if not data:
         return None
@@ -100,16 +132,26 @@ def decode_value(data: bytes | None) -> Value:
     if tag == _FLOAT_TAG:
         number = _FLOAT.unpack_from(data, 1)[0]
         return None if math.isnan(number) else number
-    if tag in (_INT64_TAG, _INT32_TAG):
-        whole, _ = _read_varint(data, 1)
-        return whole - _WRAP if whole & _SIGN else whole
+    if tag in (_INT64_TAG, _INT32_TAG, _TIME_TAG):
+        return signed(read_varint(data, 1)[0])
     if tag == _BOOL_TAG:
         return bool(data[1])
     if tag in (_BYTES_TAG, _TEXT_TAG):
-        length, start = _read_varint(data, 1)
+        length, start = read_varint(data, 1)
         held = data[start : start + length]
         return held if tag == _BYTES_TAG else held.decode()
     raise InvalidState(f"feature value with protobuf tag {tag:#x} is not a scalar")
+
+
+def decode_any(data: bytes | None) -> Held:
+    """Return what :func:`decode_value` does, and lists and sets of scalars too.
+
+    Raises
+    ------
+    InvalidState
+        A map or another type that no view here has.
+    """
+    return decode_value(data) if not data or data[0] <= _LAST_SCALAR_TAG else decode_elements(data)
 
 
 def encode_timestamp(time_ms: int) -> bytes:
@@ -130,9 +172,9 @@ def decode_timestamp(data: bytes | None) -> int | None:
         return None
     seconds = nanos = place = 0
     while place < len(data):
-        number, place_after = _read_varint(data, place + 1)
+        number, place_after = read_varint(data, place + 1)
         if data[place] == 0x08:
-            seconds = number - _WRAP if number & _SIGN else number
+            seconds = signed(number)
         elif data[place] == 0x10:
             nanos = number
         place = place_after
@@ -146,14 +188,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def _read_varint(data: bytes, place: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = data[place]
-        number |= (byte & 0x7F) << shift
-        place += 1
-        if byte < 0x80:
-            return number, place
-        shift += 7

@@ -5,7 +5,7 @@ A *lake* is a folder, or a prefix of a bucket, with ``transactions/dt=YYYY-MM-DD
 transaction at the time it became known. The log may hold a transaction twice; it counts once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from fraud.known import KnownHistory, sort_known
 from fraud.velocity import Changes, country_code
 from fraud.windows import ENTITIES, JOIN_KEYS, PARTIES, Entity, reach_ms
 from stores.columns import (
+    MOMENT,
     IntArray,
     KeyNumbers,
     find_keys,
@@ -32,7 +33,7 @@ from stores.columns import (
     microseconds,
     milliseconds,
 )
-from stores.errors import UnreadableSource, UnsupportedRequest
+from stores.errors import UnsupportedRequest
 from stores.files import Location, Span, count_days, read_batches, read_files
 
 REACH_MS: Final = reach_ms()
@@ -43,17 +44,31 @@ LABELS: Final = "labels.parquet"
 
 _TIME: Final = "event_timestamp"
 _CREATED: Final = "created_timestamp"
-_CHANGE_COLUMNS: Final = (
-    "transaction_id",
-    *JOIN_KEYS.values(),
-    "amount_minor",
-    _TIME,
-    "country",
-    "latitude",
-    "longitude",
-    "authorised",
+LOG_SCHEMA: Final = pa.schema(
+    [
+        pa.field("transaction_id", pa.string(), nullable=False),
+        *(pa.field(key, pa.string(), nullable=key not in {"card_id", "merchant_id"}) for key in JOIN_KEYS.values()),
+        pa.field("amount_minor", pa.int64(), nullable=False),
+        pa.field(_TIME, MOMENT, nullable=False),
+        pa.field("country", pa.string(), nullable=False),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("authorised", pa.bool_()),
+        pa.field(_CREATED, MOMENT, nullable=False),
+    ]
 )
-_NULLABLE: Final = {*JOIN_KEYS.values(), "latitude", "longitude", "authorised"} - {"card_id", "merchant_id"}
+"""The columns of the log that windows are made from, as they must be; others may lie beside them."""
+
+LABELS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("transaction_id", pa.string(), nullable=False),
+        pa.field("is_fraud", pa.bool_()),
+        pa.field(_CREATED, MOMENT, nullable=False),
+    ]
+)
+"""The columns of the labels that fraud reports are made from."""
+
+_CHANGE_COLUMNS: Final = tuple(name for name in LOG_SCHEMA.names if name != _CREATED)
 
 
 @dataclass(frozen=True)
@@ -172,8 +187,7 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     source = lake.within(TRANSACTIONS)
     numbers = {entity: KeyNumbers() for entity in ENTITIES}
     changes, arrived = [], []
-    for table in read_batches(source, columns, _TIME, Span(first, last, by_day=True)):
-        _check_nulls(source, table, [name for name in columns if name not in _NULLABLE])
+    for table in read_batches(source, columns, _TIME, Span(first, last, by_day=True), declared=LOG_SCHEMA):
         changes.append(transaction_changes(table))
         arrived.append(microseconds(table[_CREATED]) if arrivals else np.empty(0, np.int64))
         for entity, column in JOIN_KEYS.items():
@@ -202,7 +216,7 @@ def log_days(lake: Location, *, first_ms: int, last_ms: int) -> dict[str, int]:
         A file is missing, broken or lacks a column, or a whole day is missing between two busy ones.
     """
     span = Span((first_ms - REACH_MS) * 1000, last_ms * 1000 - 1, by_day=True)
-    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, span)
+    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, span, declared=LOG_SCHEMA)
 
 
 def transaction_changes(table: Any) -> Changes:
@@ -239,12 +253,14 @@ def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> 
         return pa.table(
             {name: pa.array([], pa.string()) for name in names} | {_CREATED: pa.array([], pa.timestamp("us"))}
         )
-    columns = ("transaction_id", _CREATED)
     span = Span(first_us, last_us)
-    reports = read_files(labels, columns, _CREATED, span, pds.field("is_fraud"))
-    _check_nulls(labels, reports, columns)
+    reports = read_files(
+        labels, LABELS_SCHEMA.names, _CREATED, span, pds.field("is_fraud"), declared=LABELS_SCHEMA
+    ).drop_columns(["is_fraud"])
     wanted = pds.field("transaction_id").isin(joined(reports["transaction_id"]).unique())
-    owners = read_files(lake.within(TRANSACTIONS), names, _TIME, Span(None, last_us, by_day=True), wanted)
+    owners = read_files(
+        lake.within(TRANSACTIONS), names, _TIME, Span(None, last_us, by_day=True), wanted, declared=LOG_SCHEMA
+    )
     first = pc.index_in(reports["transaction_id"], value_set=joined(owners["transaction_id"]))
     if first.null_count:
         reports = reports.filter(pc.is_valid(first))  # a report about a payment this log has never had is nobody's
@@ -253,9 +269,3 @@ def _read_reports(lake: Location, first_us: int | None, last_us: int | None) -> 
     for name in JOIN_KEYS.values():
         reports = reports.append_column(name, taken[name])
     return reports
-
-
-def _check_nulls(source: Location, table: Any, columns: Sequence[str]) -> None:
-    for name in columns:
-        if table[name].null_count:
-            raise UnreadableSource(f"{source.address} holds {table[name].null_count} nulls in column {name!r}")

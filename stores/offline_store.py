@@ -12,20 +12,19 @@ comes back, in order, whatever its key, time or repetition. Times without a zone
 :mod:`stores.as_known`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureView, RepoConfig
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
@@ -35,17 +34,15 @@ from feast.repo_config import FeastConfigBaseModel
 from feast.utils import make_tzaware
 
 from stores.as_known import AsKnown, asked_as_known
-from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import microseconds
 from stores.errors import InvalidEntityFrame, InvalidStoreConfig, UnsupportedRequest
-from stores.files import Location, Span, append_rows, read_batches, read_files
-from stores.history_request import HistoryRequest, lake_of
-from stores.log import load_log
-from stores.offline_job import AsOfRetrievalJob, Tables
+from stores.files import Location, Span, append_rows
+from stores.history_request import HistoryRequest
+from stores.offline_job import AsOfRetrievalJob
+from stores.pull import Pull
 from stores.tags import tagged_entity
 from stores.velocity_slabs import MOST_ROWS
-from stores.view_join import RowKeys, Rows, refuse_nulls, source_of, view_name
-from stores.windows_join import LatestStates
+from stores.view_join import Rows, source_of, view_name
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
@@ -149,14 +146,10 @@ class AsOfOfflineStore(OfflineStore):
 
         Of a velocity source: each entity's state as of ``end_date``, if it changed since ``start_date``.
         """
-        pull = _Pull(
-            _located(config, data_source),
-            tuple(join_key_columns),
-            tuple(feature_name_columns),
-            timestamp_field,
-            created_timestamp_column or "",
+        pull = _pull(
+            config, data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
             _span(start_date, end_date),
-        )
+        )  # fmt: skip
         entity = tagged_entity(data_source.tags)
         return AsOfRetrievalJob(
             pull.newest if entity is None else partial(pull.states, entity), partial(_place, config)
@@ -178,14 +171,10 @@ class AsOfOfflineStore(OfflineStore):
         Of a velocity source there is one row for each entity, as in :meth:`pull_latest_from_table_or_query`: a state
         is what the whole past left, and no history of states is kept.
         """
-        pull = _Pull(
-            _located(config, data_source),
-            tuple(join_key_columns),
-            tuple(feature_name_columns),
-            timestamp_field,
-            created_timestamp_column or "",
+        pull = _pull(
+            config, data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
             _span(start_date, end_date),
-        )
+        )  # fmt: skip
         entity = tagged_entity(data_source.tags)
         return AsOfRetrievalJob(pull.every if entity is None else partial(pull.states, entity), partial(_place, config))
 
@@ -232,45 +221,17 @@ class AsOfOfflineStore(OfflineStore):
         append_rows(where, table, partitions=destination.partition_by or ())
 
 
-@dataclass(frozen=True)
-class _Pull:
-    """One reading of a source for materialization, or of a saved dataset; ``created`` is empty where there is none."""
-
-    location: Location
-    keys: Sequence[str]
-    features: Sequence[str]
-    time: str
-    created: str
-    span: Span
-
-    def every(self) -> Iterator[Any]:
-        """Yield every row of the span."""
-        names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
-        yield from read_batches(self.location, [name for name in names if name], self.time, self.span)
-
-    def _whole(self) -> Any:
-        names = dict.fromkeys((*self.keys, *self.features, self.time, self.created))
-        return read_files(self.location, [name for name in names if name], self.time, self.span)
-
-    def newest(self) -> Tables:
-        """Return the newest row of each key; of two of one time the one created last."""
-        table = self._whole()
-        refuse_nulls(self.location, table, (*self.keys, self.time))
-        keys = RowKeys(table, self.keys)
-        times = microseconds(table[self.time])
-        rows = sort_rows(keys.numbers, times, microseconds(table[self.created or self.time]), keys.count)
-        numbers = np.unique(keys.numbers[keys.numbers >= 0])
-        bound = np.full(len(numbers), EVER, np.int64)
-        newest = table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound))))
-        return Tables(newest.num_rows, iter([newest]))
-
-    def states(self, entity: Any) -> Tables:
-        """Return the state of each entity that changed in the span, as of its end."""
-        last = None if self.span.last_us is None else self.span.last_us // 1000 + 1
-        first = -(1 << 62) if self.span.first_us is None else -(-self.span.first_us // 1000)
-        log = load_log(lake_of(self.location), last_ms=last)
-        latest = LatestStates(log, entity, first_ms=first, columns=self.features, time=self.time)
-        return Tables(latest.row_count(), latest.tables())
+def _pull(
+    config: RepoConfig,
+    source: DataSource,
+    keys: Sequence[str],
+    features: Sequence[str],
+    time: str,
+    created: str | None,
+    span: Span,
+) -> Pull:
+    named = tuple(key for key in keys if key != DUMMY_ENTITY_ID)
+    return Pull(_located(config, source), named, tuple(features), time, created or "", span)
 
 
 def _entity_rows(frame: pd.DataFrame) -> tuple[Rows, str]:

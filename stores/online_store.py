@@ -2,9 +2,10 @@
 
 Registered by its dotted path: ``online_store: {type: stores.online_store.GuardedRedisOnlineStore}``. Rows stand in
 Feast's own layout and are read by Feast's own code. A view whose batch source is tagged ``velocity`` is written only
-over a smaller revision, any other only when its event time is not older; comparison and write are one atomic script
-(:mod:`stores.guards`), also on a cluster. Connections give up after seconds instead of hanging and never send a command
-twice, unless the connection string says otherwise.
+over a smaller revision that is not newer, and joined with one that is (:mod:`stores.joining`); any other only when its
+event time is not older. Comparison and write are one atomic script (:mod:`stores.guards`), also on a cluster.
+Connections give up after seconds instead of hanging and never send a command twice, unless the connection string says
+otherwise.
 """
 
 import asyncio
@@ -23,10 +24,12 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 
 from fraud.settings import read_settings
+from fraud.windows import Entity as VelocityEntity
 from stores.access import redis_access
 from stores.encoded_columns import EncodedColumns
 from stores.errors import InvalidStoreConfig
-from stores.guards import RAISE_STATE, RAISE_TIME
+from stores.guards import RAISE_STATE, RAISE_TIME, state_view
+from stores.joining import counted, join_rows
 from stores.layout import encode_moment, feature_field, timestamp_field
 from stores.scripts import GuardedRows, write_rows
 from stores.tags import tagged_entity
@@ -48,7 +51,8 @@ class GuardedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
 
     ``${NAME:-default}`` in the connection string stands for an environment variable. TLS, user and password come from
     the settings (``TOLLGATE_REDIS_TLS``, ``..._PASSWORD_FILE`` and so on) unless the connection string has its own, and
-    so does ``redis_type: redis_cluster`` (``TOLLGATE_REDIS_CLUSTER``). What would take the guards away
+    so do ``redis_type: redis_cluster`` (``TOLLGATE_REDIS_CLUSTER``) and ``key_ttl_seconds``
+    (``TOLLGATE_REDIS_KEY_TTL_S``), of which the stream must know. What would take the guards away
     (``skip_dedup``) is refused.
     """
 
@@ -59,8 +63,12 @@ class GuardedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
         """Raise :class:`InvalidStoreConfig` for what this store does not do."""
         if self.skip_dedup:
             raise InvalidStoreConfig("skip_dedup would let older values win; leave it out")
-        if self.redis_type == RedisType.redis and read_settings(os.environ).redis_cluster:
+        settings = read_settings(os.environ)
+        if self.redis_type == RedisType.redis and settings.redis_cluster:
             self.redis_type = RedisType.redis_cluster
+        if (self.key_ttl_seconds or settings.redis_key_ttl_s) != settings.redis_key_ttl_s:
+            raise InvalidStoreConfig("key_ttl_seconds: set TOLLGATE_REDIS_KEY_TTL_S, which the stream renews too")
+        self.key_ttl_seconds = settings.redis_key_ttl_s or None
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
@@ -134,9 +142,15 @@ class GuardedRedisOnlineStore(RedisOnlineStore):
         InvalidStoreConfig
             A velocity row carries no revision.
         """
-        script, rows = _guarded_rows(config.project, table, columns)
-        lifetime = config.online_store.key_ttl_seconds or 0
-        write_rows(self._get_client(config.online_store), script, rows, lifetime)
+        source = table.batch_source
+        entity = None if source is None else tagged_entity(source.tags)
+        script, rows = _guarded_rows(config.project, table, columns, entity)
+        lifetime, client = config.online_store.key_ttl_seconds or 0, self._get_client(config.online_store)
+        newer = write_rows(client, script, rows, lifetime)
+        if newer and entity is not None:
+            states, revisions = (columns.features[f"{entity}_{part}"] for part in ("state", "revision"))
+            batch = [(rows.keys[place], counted(states[place], revisions[place])) for place in newer]
+            join_rows(client, entity, state_view(entity, table.name), batch, lifetime)
 
     async def online_write_batch_async(
         self,
@@ -159,10 +173,11 @@ def _columns(config: RepoConfig, names: tuple[str, ...], rows: Sequence[Row]) ->
     )
 
 
-def _guarded_rows(project: str, table: FeatureView, columns: EncodedColumns) -> tuple[str, GuardedRows]:
+def _guarded_rows(
+    project: str, table: FeatureView, columns: EncodedColumns, entity: VelocityEntity | None
+) -> tuple[str, GuardedRows]:
     """Return the script of a view and its rows, what guards them first."""
-    source, suffix = table.batch_source, project.encode()
-    entity = None if source is None else tagged_entity(source.tags)
+    suffix = project.encode()
     fields = {feature_field(table.name, name): column for name, column in columns.features.items()}
     stamp = {timestamp_field(table.name): columns.times}
     if entity is not None:
@@ -172,7 +187,7 @@ def _guarded_rows(project: str, table: FeatureView, columns: EncodedColumns) -> 
             raise InvalidStoreConfig(
                 f"a row of {table.name} carries no {guard}; push the state with the revision that made it"
             )
-        fields = {feature_field(table.name, guard): revisions} | fields | stamp
+        fields = {feature_field(table.name, guard): revisions} | stamp | fields
     else:
         fields = stamp | fields
     keys = [key + suffix for key in columns.keys]

@@ -26,8 +26,13 @@ BUSY_DAY: Final = 1_000
 """A day without rows between two days of at least so many is missing: chance does not make it empty."""
 
 
-def checked(dataset: Any, columns: Sequence[str], condition: Any) -> Any:
+def checked(dataset: Any, columns: Sequence[str], condition: Any, declared: Any = None) -> Any:
     """Return the data set of the files that ``condition`` leaves, each whole and with all ``columns``.
+
+    Parameters
+    ----------
+    declared
+        Arrow schema that the columns must have whatever the files agree on; null where the files say it themselves.
 
     Raises
     ------
@@ -36,9 +41,11 @@ def checked(dataset: Any, columns: Sequence[str], condition: Any) -> Any:
     """
     parts = list(dataset.get_fragments(filter=condition))
     with ThreadPoolExecutor(FOOTERS_AT_A_TIME) as pool:
-        for part, schema in zip(parts, pool.map(_schema, parts), strict=True):
-            _check(part, schema, dataset.schema, columns)
-    return pds.FileSystemDataset(parts, dataset.schema, dataset.format, dataset.filesystem)
+        schemas = list(pool.map(_schema, parts))
+    wanted = _wanted(dataset.schema, schemas, columns, declared)
+    for part, schema in zip(parts, schemas, strict=True):
+        _check(part, schema, wanted, columns, declared)
+    return pds.FileSystemDataset(parts, wanted, dataset.format, dataset.filesystem)
 
 
 def _schema(part: Any) -> Any:
@@ -49,16 +56,44 @@ def _schema(part: Any) -> Any:
     return part.physical_schema
 
 
-def _check(part: Any, schema: Any, wanted: Any, columns: Sequence[str]) -> None:
+def _wanted(whole: Any, schemas: Sequence[Any], columns: Sequence[str], declared: Any) -> Any:
+    """Return one schema for all files: as declared, else as in the first file that says more than null.
+
+    A declared time keeps the unit of its files, so that a finer one is cut off and not refused.
+    """
+    fields = {field.name: field for field in whole}
+    for name in columns:
+        stored = [schema.field(name) for schema in schemas if name in schema.names]
+        telling = [field for field in stored if not pa.types.is_null(field.type)]
+        if declared is not None and name in declared.names:
+            as_declared = pa.field(name, declared.field(name).type)
+            fields[name] = telling[0] if telling and pa.types.is_timestamp(as_declared.type) else as_declared
+        elif telling or stored:
+            fields[name] = (telling or stored)[0]
+    return pa.schema(list(fields.values()))
+
+
+def _check(part: Any, schema: Any, wanted: Any, columns: Sequence[str], declared: Any) -> None:
     partitioned = pds.get_partition_keys(part.partition_expression)
     for name in columns:
-        if name in partitioned or name not in wanted.names:
+        if name in partitioned:
             continue
         if name not in schema.names:
-            raise UnreadableSource(f"{part.path} has no column {name!r}, which other files beside it have")
-        found, expected = schema.field(name).type, wanted.field(name).type
+            raise UnreadableSource(f"{part.path} has no column {name!r}; it has {', '.join(schema.names)}")
+        found, by_files = schema.field(name).type, wanted.field(name).type
+        if declared is not None and name in declared.names:
+            expected, told = declared.field(name).type, "not"
+        else:
+            expected, told = by_files, "other files beside it as"
         if found != expected and not _same_kind(found, expected):
-            raise UnreadableSource(f"{part.path} has column {name!r} as {found}, other files beside it as {expected}")
+            raise UnreadableSource(f"{part.path} has column {name!r} as {found}, {told} {expected}")
+
+
+def refuse_null_values(part: Any, batch: Any, declared: Any) -> None:
+    """Raise :class:`UnreadableSource` when rows of a file hold nulls where a schema has none."""
+    for name in batch.schema.names if declared is not None else ():
+        if name in declared.names and not declared.field(name).nullable and batch.column(name).null_count:
+            raise UnreadableSource(f"{part.path} holds {batch.column(name).null_count} nulls in column {name!r}")
 
 
 def _same_kind(found: Any, expected: Any) -> bool:

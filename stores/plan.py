@@ -12,7 +12,16 @@ from typing import Any, Final
 import msgspec
 
 from fraud.errors import CorruptBundle
-from stores.layout import Value, decode_timestamp, decode_value, entity_key, feature_field, timestamp_field
+from stores.layout import (
+    KeyKind,
+    decode_any,
+    decode_timestamp,
+    entity_key,
+    feature_field,
+    serialised_key,
+    timestamp_field,
+)
+from stores.value_types import Held
 
 _COUNT: Final = struct.Struct("<I")
 
@@ -24,13 +33,40 @@ class PlannedField(msgspec.Struct, frozen=True):
     feature: str
 
 
-class PlannedEntity(msgspec.Struct, frozen=True):
-    """What is read of one entity: its join key, its features in order, and the event times of their views."""
+class PlannedKey(msgspec.Struct, frozen=True):
+    """One join key and its type."""
+
+    name: str
+    kind: KeyKind = "string"
+
+
+class PlannedEntity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is read of one entity: its join key, its features in order, and the event times of their views.
+
+    Parameters
+    ----------
+    entity
+        Its name; several, with commas between, where a view has several.
+    join_key
+        The first of its join keys.
+    fields, views
+        Under their names in the store.
+    keys
+        All of them in the order of their names; empty for one of type string.
+    """
 
     entity: str
     join_key: str
     fields: tuple[PlannedField, ...]
     views: tuple[str, ...]
+    keys: tuple[PlannedKey, ...] = ()
+
+    def key(self, keys: Mapping[str, Any], project: str) -> bytes:
+        """Return the serialised key of one entity, given the values of join keys by their names."""
+        if not self.keys:
+            return entity_key(self.join_key, keys[self.join_key], project)
+        kinds = [(key.name, key.kind) for key in self.keys]
+        return serialised_key(kinds, [keys[name] for name, _ in kinds], project)
 
 
 class ReadPlan(msgspec.Struct, frozen=True):
@@ -78,7 +114,7 @@ def plan_data(plan: ReadPlan) -> dict[str, Any]:
 class Reading:
     """What was read of one entity: feature to value (null when absent), view to event time in ms (null when absent)."""
 
-    values: Mapping[str, Value]
+    values: Mapping[str, Held]
     times_ms: Mapping[str, int | None]
 
 
@@ -91,6 +127,11 @@ def _pack(planned: PlannedEntity, fields: Sequence[bytes], project: str) -> tupl
     return planned.join_key, len(empty), head, before, tail
 
 
+def _spoken(command: Sequence[bytes]) -> bytes:
+    """Return a command in Redis' protocol."""
+    return b"*%d\r\n" % len(command) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)
+
+
 class CompiledReader:
     """Turns join keys into commands and replies into readings; touches no network itself."""
 
@@ -100,12 +141,15 @@ class CompiledReader:
             [feature_field(f.view, f.feature) for f in planned.fields] + [timestamp_field(v) for v in planned.views]
             for planned in plan.entities
         ]
+        self._simple = not any(planned.keys for planned in plan.entities)
         self._packed = [
             _pack(planned, fields, plan.project) for planned, fields in zip(plan.entities, self._fields, strict=True)
         ]
 
-    def payload(self, keys: Mapping[str, str]) -> bytes:
+    def payload(self, keys: Mapping[str, Any]) -> bytes:
         """Return what goes over the wire for :meth:`commands`, in Redis' protocol."""
+        if not self._simple:
+            return b"".join(map(_spoken, self.commands(keys)))
         parts = []
         for join_key, size, head, middle, tail in self._packed:
             value = keys[join_key].encode()
@@ -113,8 +157,10 @@ class CompiledReader:
             parts.append(b"%b%d\r\n%b%b%b%b" % (head, size + length, middle, _COUNT.pack(length), value, tail))
         return b"".join(parts)
 
-    def packed(self, keys: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    def packed(self, keys: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         """Return the key and the packed command of each entity, for a store that spreads keys over nodes."""
+        if not self._simple:
+            return [(command[1], _spoken(command)) for command in self.commands(keys)]
         project = self.plan.project.encode()
         parts = []
         for join_key, size, head, middle, tail in self._packed:
@@ -123,10 +169,10 @@ class CompiledReader:
             parts.append((name + project, b"%b%d\r\n%b%b" % (head, size + len(value), name, tail)))
         return parts
 
-    def commands(self, keys: Mapping[str, str]) -> list[tuple[bytes, ...]]:
+    def commands(self, keys: Mapping[str, Any]) -> list[tuple[bytes, ...]]:
         """Return one ``HMGET`` per entity; ``keys`` maps join key to value, empty for none (read as never seen)."""
         return [
-            (b"HMGET", entity_key(planned.join_key, keys[planned.join_key], self.plan.project), *fields)
+            (b"HMGET", planned.key(keys, self.plan.project), *fields)
             for planned, fields in zip(self.plan.entities, self._fields, strict=True)
         ]
 
@@ -134,7 +180,7 @@ class CompiledReader:
         """Return the reading of each entity from the replies to :meth:`commands`."""
         out = {}
         for planned, reply in zip(self.plan.entities, replies, strict=True):
-            values = {f.feature: decode_value(data) for f, data in zip(planned.fields, reply, strict=False)}
+            values = {f.feature: decode_any(data) for f, data in zip(planned.fields, reply, strict=False)}
             times = reply[len(planned.fields) :]
             stamps = {view: decode_timestamp(data) for view, data in zip(planned.views, times, strict=True)}
             out[planned.entity] = Reading(values, stamps)

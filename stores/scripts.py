@@ -30,7 +30,7 @@ class GuardedRows:
     Parameters
     ----------
     fields
-        Hash fields of every row; the first guards it.
+        Hash fields of every row; the first ones guard it.
     keys
         Entity of each row, as Redis has it.
     values
@@ -42,8 +42,10 @@ class GuardedRows:
     values: Sequence[Sequence[bytes]]
 
 
-def write_rows(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> None:
+def write_rows(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> list[int]:
     """Write rows by a script of :mod:`stores.guards`, in order, and renew the lifetime of those that were taken.
+
+    Returns the places of the rows that ``RAISE_STATE`` left out because what is stored is newer.
 
     Parameters
     ----------
@@ -55,25 +57,38 @@ def write_rows(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> 
         After which Redis forgets an entity; 0 for never.
     """
     if not isinstance(client, RedisCluster):
-        _write_many(client, script, rows, lifetime_s)
-        return
+        return _write_many(client, script, rows, lifetime_s)
     cluster: Any = client  # redis-py's types know little of what it can do
     nodes: dict[Any, list[int]] = {}
     for place, key in enumerate(rows.keys):
         nodes.setdefault(cluster.get_node_from_key(key), []).append(place)
     moved: list[int] = []
+    newer: list[int] = []
     for node, places in nodes.items():
-        moved += _write_one_by_one(cluster.get_redis_connection(node), script, rows, places, lifetime_s)
+        left = _write_one_by_one(cluster.get_redis_connection(node), script, rows, places, lifetime_s)
+        moved += left.moved
+        newer += left.newer
     if moved:
         cluster.nodes_manager.initialize()
     for place in moved:
         arguments = raise_arguments(rows.fields, [rows.values[place]], lifetime_s)
-        cluster.execute_command("EVAL", script, 1, rows.keys[place], *arguments)
+        if cluster.execute_command("EVAL", script, 1, rows.keys[place], *arguments):
+            newer.append(place)
+    return newer
 
 
-def _write_many(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> None:
-    """Write to one node, many rows by each script."""
+@dataclass(frozen=True)
+class _Left:
+    """Rows that were not written: their key is elsewhere, or what is stored is newer."""
+
+    moved: list[int]
+    newer: list[int]
+
+
+def _write_many(client: Any, script: str, rows: GuardedRows, lifetime_s: int) -> list[int]:
+    """Write to one node, many rows by each script; return the rows for which what is stored is newer."""
     sha = client.script_load(script)
+    newer: list[int] = []
     turn = ROWS_A_SCRIPT * SCRIPTS_A_TURN
     for first in range(0, len(rows.keys), turn):
         with client.pipeline(transaction=False) as pipe:
@@ -81,11 +96,14 @@ def _write_many(client: Any, script: str, rows: GuardedRows, lifetime_s: int) ->
                 keys = rows.keys[start : start + ROWS_A_SCRIPT]
                 values = rows.values[start : start + ROWS_A_SCRIPT]
                 pipe.evalsha(sha, len(keys), *keys, *raise_arguments(rows.fields, values, lifetime_s))
-            pipe.execute()
+            answers = pipe.execute()
+        for place, answer in enumerate(answers):
+            newer += [first + place * ROWS_A_SCRIPT + number - 1 for number in answer]
+    return newer
 
 
-def _write_one_by_one(client: Any, script: str, rows: GuardedRows, places: Sequence[int], lifetime_s: int) -> list[int]:
-    """Write some rows to one node of a cluster; return those whose key is elsewhere."""
+def _write_one_by_one(client: Any, script: str, rows: GuardedRows, places: Sequence[int], lifetime_s: int) -> _Left:
+    """Write some rows to one node of a cluster."""
     sha = client.script_load(script)
     with client.pipeline(transaction=False) as pipe:
         for place in places:
@@ -95,4 +113,6 @@ def _write_one_by_one(client: Any, script: str, rows: GuardedRows, places: Seque
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, _ELSEWHERE):
             raise result
-    return [place for place, result in zip(places, results, strict=True) if isinstance(result, _ELSEWHERE)]
+    answers = list(zip(places, results, strict=True))
+    moved = [place for place, result in answers if isinstance(result, _ELSEWHERE)]
+    return _Left(moved, [place for place, result in answers if place not in moved and result])

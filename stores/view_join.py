@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureView
 from feast.data_source import DataSource
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.feature_view_projection import FeatureViewProjection
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
@@ -20,6 +21,8 @@ from stores.columns import IntArray, find_keys, joined, microseconds, number_key
 from stores.errors import InvalidEntityFrame, UnreadableSource, UnsupportedRequest
 from stores.files import Location, Span, read_files
 from stores.tags import PIT_TAG
+
+NO_KEY: Final = "use an empty string where there is no key"
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,13 @@ def view_name(view: FeatureView | OnDemandFeatureView | FeatureViewProjection) -
 
 
 def join_keys(view: FeatureView) -> list[tuple[str, str]]:
-    """Return each join key as the source has it and as the rows have it."""
+    """Return each join key as the source has it and as the rows have it; none of a view without entities."""
     renamed = view.projection.join_key_map
-    return [(column.name, renamed.get(column.name, column.name)) for column in view.entity_columns]
+    return [
+        (column.name, renamed.get(column.name, column.name))
+        for column in view.entity_columns
+        if column.name != DUMMY_ENTITY_ID
+    ]
 
 
 class RowKeys:
@@ -174,15 +181,34 @@ def _cast(array: Any, wanted: Any, location: Location, name: str) -> Any:
         raise UnreadableSource(f"{location.address}: column {name!r} is {array.type}, not {wanted}: {error}") from error
 
 
-def require_columns(table: Any, names: Sequence[str], *, nulls: bool = True) -> None:
-    """Raise :class:`InvalidEntityFrame` unless the rows asked about have these columns, and no null if so wanted."""
+def require_columns(table: Any, names: Sequence[str], *, nulls: bool = True, advice: str = NO_KEY) -> None:
+    """Raise :class:`InvalidEntityFrame` unless the rows asked about have these columns, and no null if so wanted.
+
+    ``advice`` says what to put in a null's place.
+    """
     for name in names:
         if name not in table.column_names:
             raise InvalidEntityFrame(f"the rows have no column {name!r}; they have {table.column_names}")
         if not nulls and table[name].null_count:
-            raise InvalidEntityFrame(
-                f"column {name!r} holds {table[name].null_count} nulls; use an empty string where there is no key"
-            )
+            raise InvalidEntityFrame(f"column {name!r} holds {table[name].null_count} nulls; {advice}")
+
+
+def require_numbers(table: Any, name: str, kind: Any) -> None:
+    """Raise :class:`InvalidEntityFrame` when a column of the rows asked about holds what is no number of an Arrow type.
+
+    Its message has the first such value, and its row.
+    """
+    try:
+        pc.cast(table[name], kind)
+    except pa.ArrowException:
+        for row, value in enumerate(table[name]):
+            try:
+                pc.cast(value, kind)
+            except pa.ArrowException:
+                raise InvalidEntityFrame(
+                    f"column {name!r} holds {value.as_py()!r} in row {row}, which is no {kind}"
+                ) from None
+        raise
 
 
 def refuse_nulls(location: Location, table: Any, names: Sequence[str]) -> None:

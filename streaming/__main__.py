@@ -22,8 +22,9 @@ from streaming.applied import ChangeLog
 from streaming.batches import Collaborators
 from streaming.deadletters import DeadLetterFolder
 from streaming.feed import feed
-from streaming.folders import BucketFolder, DiskFolder, Folder
+from streaming.folders import BucketFolder, DiskFolder, Folder, FolderBusy
 from streaming.handler import wall_clock_ms, warm_up
+from streaming.logs import log as tell
 from streaming.offline import TransactionLog, compact
 from streaming.opening import open_states
 from streaming.replay import replay
@@ -79,7 +80,10 @@ def work(
     typer.echo(json.dumps({"event": "worker_ready", "stream": settings.stream, "pid": os.getpid()}))
     sys.stdout.flush()
     worker.run()
-    compact(folder)
+    try:
+        compact(folder)
+    except FolderBusy:
+        tell("compaction_left_to_another")
     states.close()
     _report(worker.figures.snapshot(), json_file)
 

@@ -8,13 +8,11 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from fraud.errors import InvalidTransaction
 from fraud.record import EntityChange, RecordReader
-
-FUTURE_TOLERANCE_MS: Final = 5 * 60_000
-"""How far the sender's clock may run ahead of Kinesis's: an event time later than this after its arrival is poison."""
+from fraud.tiles import FUTURE_TOLERANCE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,6 @@ def read_arrival(arrival: Arrival, reader: RecordReader) -> EntityChange:
     ahead = change.time_ms - arrival.arrival_ms
     if ahead > FUTURE_TOLERANCE_MS:
         raise InvalidTransaction(
-            "event_time_ms", f"lies {ahead} ms after its arrival, not at most {FUTURE_TOLERANCE_MS}"
+            "event_time_ms", f"lies in the future, {ahead} ms after its arrival, not at most {FUTURE_TOLERANCE_MS}"
         )
     return change

@@ -15,6 +15,7 @@ import numpy as np
 from fraud import velocity
 from fraud.errors import InvalidTransaction, StateConflict, StoreUnavailable, TollgateError
 from fraud.record import EntityChange, RecordReader
+from fraud.ring import TOO_LATE, TOOK
 from fraud.transaction import Transaction
 from fraud.windows import ENTITIES, Entity
 from streaming.applied import AppliedLog, Change
@@ -66,17 +67,21 @@ class BatchResult:
     """What became of a batch.
 
     ``failed`` is the position of the first arrival that has to be delivered again, null when none has; ``error`` says
-    why. ``lags_ms`` holds arrival to visible for each effective change.
+    why. ``too_late`` counts changes behind all that a state can still tell apart: they came too late, or are repeats so
+    old that nothing knows them any more. ``lags_ms`` and ``ages_ms`` hold arrival to visible and event time to visible
+    of each effective change.
     """
 
     records: int
     applied: int = 0
     repeated: int = 0
+    too_late: int = 0
     dead_lettered: int = 0
     conflicts: int = 0
     failed: int | None = None
     error: TollgateError | None = None
     lags_ms: list[int] = field(default_factory=list)
+    ages_ms: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class _Plan:
     swap: Swap | None
     effective: list[Change]
     repeats: list[Change]
+    too_late: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,7 @@ def _attempt(
     swaps = [plan.swap for plan in plans if plan.swap is not None]
     written = iter(collaborators.states.swap(swaps) if swaps else ())
     visible_ms = collaborators.clock_ms()
-    lost, effective, repeats = [], [], []
+    lost, effective, repeats, too_late = [], [], [], 0
     for plan in plans:
         if plan.swap is not None and not next(written):
             log_.withdraw(plan.effective)
@@ -209,11 +215,14 @@ def _attempt(
             continue
         effective += plan.effective
         repeats += plan.repeats
+        too_late += plan.too_late
     log_.settle(effective, visible_ms)
     log_.recover(repeats, visible_ms)
     result.applied += len(effective)
-    result.repeated += len(repeats)
+    result.repeated += len(repeats) - too_late
+    result.too_late += too_late
     result.lags_ms += [visible_ms - change.arrival_ms for change in effective]
+    result.ages_ms += [visible_ms - change.event_time_ms for change in effective]
     result.conflicts += len(lost)
     return lost
 
@@ -226,25 +235,27 @@ def _plan(entity: Entity, groups: Sequence[_Group], held: Sequence[Held], delive
     ends = list(accumulate([len(group.changes) for group, _ in mine], initial=0))
     changes = delivery.reader.changes(entity, [change.place for group, _ in mine for change in group.changes])
     done = velocity.update_many(entity, [read.state for _, read in mine], changes, np.array(ends, np.int64))
-    took = done.took.tolist()
+    fates = done.fates.tolist()
     plans = []
     for place, (group, read) in enumerate(mine):
         if place in done.refused:
             letter = done.refused[place]
             delivery.letters.update((at, dead_letter(delivery.arrivals[at], letter)) for at in group.positions)
             continue
-        plans.append(_plan_group(group, read, done.states[place], took[ends[place] : ends[place + 1]], delivery))
+        plans.append(_plan_group(group, read, done.states[place], fates[ends[place] : ends[place + 1]], delivery))
     return plans
 
 
-def _plan_group(group: _Group, read: Held, state: bytes, took: Sequence[bool], delivery: _Delivery) -> _Plan:
+def _plan_group(group: _Group, read: Held, state: bytes, fates: Sequence[int], delivery: _Delivery) -> _Plan:
     entity, key = group.key
     effective: list[Change] = []
     repeats: list[Change] = []
     revision = read.revision
-    for position, change, took_it in zip(group.positions, group.changes, took, strict=True):
+    for position, change, fate in zip(group.positions, group.changes, fates, strict=True):
+        took_it = fate == TOOK
         revision += took_it
         arrival_ms = delivery.arrivals[position].arrival_ms
         row = Change(entity, key, revision, change.kind, change.transaction_id, change.time_ms, arrival_ms)
         (effective if took_it else repeats).append(row)
-    return _Plan(group, Swap(group.key, read, state, revision) if effective else None, effective, repeats)
+    swap = Swap(group.key, read, state, revision) if effective else None
+    return _Plan(group, swap, effective, repeats, fates.count(TOO_LATE))

@@ -28,9 +28,11 @@ class StateCommands:
         Whose states.
     project
         Feast project, the end of every key.
+    lifetime_s
+        After which Redis forgets an entity that nobody writes; 0 for never.
     """
 
-    def __init__(self, entity: Entity, project: str) -> None:
+    def __init__(self, entity: Entity, project: str, lifetime_s: int = 0) -> None:
         view = state_view(entity)
         nameless = entity_key(JOIN_KEYS[entity], "", project)
         self._end = project.encode()
@@ -39,8 +41,8 @@ class StateCommands:
         self._read = b"*4\r\n" + _literal(b"HMGET") + _HOLE + fields
         self._swap = b"".join(
             (
-                b"*12\r\n" + _literal(b"EVALSHA") + _literal(SWAP_SHA.encode()) + _literal(b"1") + _HOLE,
-                _literal(view.revision) + _HOLE,
+                b"*13\r\n" + _literal(b"EVALSHA") + _literal(SWAP_SHA.encode()) + _literal(b"1") + _HOLE,
+                _literal(view.revision) + _HOLE + _literal(b"%d" % lifetime_s),
                 _literal(view.state) + b"$%d\r\n%b",
             )
         )

@@ -45,8 +45,9 @@ def feed(
         if result.error is not None:
             raise result.error
         records += result.records
-        counts = {"applied": result.applied, "repeated": result.repeated, "dead_lettered": result.dead_lettered}
-        answers.write(msgspec.json.encode({"records": result.records, **counts}) + b"\n")
+        counts = {"applied": result.applied, "repeated": result.repeated, "too_late": result.too_late}
+        counts |= {"records": result.records, "dead_lettered": result.dead_lettered}
+        answers.write(msgspec.json.encode(counts) + b"\n")
         answers.flush()
         if number % FLUSH_EVERY == FLUSH_EVERY - 1:
             applied.flush()

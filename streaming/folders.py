@@ -3,11 +3,26 @@
 An object appears whole or not at all, and writing one under the same name replaces it.
 """
 
+import fcntl
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from fraud.errors import StoreUnavailable
+from fraud.errors import StoreUnavailable, TollgateError
+
+LOCK_LIFE_S: Final = 3_600
+"""A lock in a bucket is nobody's after so long: its holder died. On a disk the kernel frees it at once."""
+
+
+class FolderBusy(TollgateError):
+    """Somebody else is at work on these objects."""
+
+    code = "folder_busy"
+    retryable = True
 
 
 class Folder(Protocol):
@@ -24,6 +39,9 @@ class Folder(Protocol):
 
     def remove(self, name: str) -> None:
         """Delete an object; deleting what is not there does nothing."""
+
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Hold the lock of that name while the block runs; raise :class:`FolderBusy` when somebody else does."""
 
 
 class DiskFolder:
@@ -52,6 +70,18 @@ class DiskFolder:
     def remove(self, name: str) -> None:
         """Delete a file."""
         (self.root / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold a lock that the kernel frees when we die; its file stays, empty."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FolderBusy(f"another process holds {path}; run the command again when it has ended") from None
+            yield
 
 
 class BucketFolder:
@@ -96,6 +126,42 @@ class BucketFolder:
     def remove(self, name: str) -> None:
         """Delete an object."""
         self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold a lock that is an object, put only where there is none; one older than ``LOCK_LIFE_S`` is replaced."""
+        who = f"process {os.getpid()} on {socket.gethostname()}".encode()
+        if not self._put_if(name, who, IfNoneMatch="*") and not self._take_over(name, who):
+            raise FolderBusy(
+                f"another process holds s3://{self._bucket}/{self._prefix}{name}; run the command again when it has "
+                f"ended, or after {LOCK_LIFE_S // 3600} hour if it died"
+            )
+        try:
+            yield
+        finally:
+            self.remove(name)
+
+    def _take_over(self, name: str, who: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            held = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+        except ClientError:
+            return self._put_if(name, who, IfNoneMatch="*")  # it was just given back
+        age_s = (datetime.now(UTC) - held["LastModified"]).total_seconds()
+        return age_s > LOCK_LIFE_S and self._put_if(name, who, IfMatch=held["ETag"])
+
+    def _put_if(self, name: str, data: bytes, **condition: str) -> bool:
+        """Put an object under a condition; return whether it held."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=data, **condition)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict"):
+                return False
+            raise
+        return True
 
 
 def write_whole(path: Path, data: bytes) -> None:

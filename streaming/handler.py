@@ -33,7 +33,9 @@ def lambda_handler(event: Mapping[str, Any], _context: object) -> dict[str, list
         with_logs.flush(arrivals)
     except StoreUnavailable as error:
         result.failed, result.error = 0, error
-    fields = {"records": result.records, "applied": result.applied, "dead_lettered": result.dead_lettered}
+    counts = ("records", "applied", "repeated", "too_late", "dead_lettered")
+    fields: dict[str, float | None] = {name: getattr(result, name) for name in counts}
+    fields |= _percentiles("freshness", result.lags_ms) | _percentiles("event_freshness", result.ages_ms)
     log("batch_applied", **fields, error=result.error.code if result.error else None)
     return batch_item_failures(arrivals, result)
 
@@ -43,6 +45,13 @@ def batch_item_failures(arrivals: Sequence[Arrival], result: BatchResult) -> dic
     if result.failed is None:
         return {"batchItemFailures": []}
     return {"batchItemFailures": [{"itemIdentifier": arrivals[result.failed].sequence_number}]}
+
+
+def _percentiles(name: str, values_ms: Sequence[int]) -> dict[str, float | None]:
+    """Return what the log line of a batch says of its freshness; of nothing it is null."""
+    ordered = sorted(values_ms)
+    shares = (("p50", 0.5), ("p99", 0.99))
+    return {f"{name}_{tag}_ms": ordered[int(share * (len(ordered) - 1))] if ordered else None for tag, share in shares}
 
 
 @dataclass(frozen=True)

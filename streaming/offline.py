@@ -2,7 +2,7 @@
 
 Transactions *land* first, at least once, as ``landing/part-{name}.parquet``; a landed part is written before the
 checkpoint moves. *Compacting* merges what landed into ``transactions/dt=YYYY-MM-DD/part-0.parquet``, one row per
-transaction id, sorted by (event time, id), and only then removes it: a kill at any point is repaired by the next run.
+transaction, sorted by (event time, id), and only then removes it: a kill at any point is repaired by the next run.
 """
 
 import io
@@ -21,6 +21,8 @@ from streaming.applied import parquet_bytes
 from streaming.folders import Folder
 
 LANDING: Final = "landing/"
+_LANDED: Final = f"{LANDING}part-"
+_LOCK: Final = f"{LANDING}lock"
 TRANSACTIONS: Final = "transactions/"
 _TIME: Final = pa.timestamp("us", tz="UTC")
 
@@ -46,6 +48,7 @@ TRANSACTION_LOG: Final = pa.schema(
 """Schema of the transaction log; ``created_timestamp`` is when Kinesis took it, never before the event."""
 
 
+_IDENTITY: Final = ["transaction_id", "event_timestamp"]
 _REPETITIVE: Final = ("card_id", "merchant_id", "currency", "channel", "merchant_category", "country")
 
 
@@ -83,7 +86,7 @@ class TransactionLog:
         table = _table(rows)
         try:
             self._folder.put(
-                f"{LANDING}part-{name}-{self._number:06d}.parquet", parquet_bytes(table, repetitive=_REPETITIVE)
+                f"{_LANDED}{name}-{self._number:06d}.parquet", parquet_bytes(table, repetitive=_REPETITIVE)
             )
         except StoreUnavailable:
             with self._lock:
@@ -96,11 +99,19 @@ class TransactionLog:
 def compact(folder: Folder) -> int:
     """Merge what landed into the log; return how many transactions the touched days hold.
 
-    Two runs at a time are not allowed; any number of workers may land meanwhile.
+    Any number of workers may land meanwhile.
+
+    Raises
+    ------
+    FolderBusy
+        Another run is at work: one at a time.
     """
-    landed = folder.names(LANDING)
-    if not landed:
-        return 0
+    with folder.locked(_LOCK):
+        landed = folder.names(_LANDED)
+        return _compact(folder, landed) if landed else 0
+
+
+def _compact(folder: Folder, landed: Sequence[str]) -> int:
     new = pa.concat_tables([_read(folder, name) for name in landed])
     days = pc.strftime(new["event_timestamp"], format="%Y-%m-%d")
     rows = 0
@@ -117,15 +128,16 @@ def compact(folder: Folder) -> int:
 
 
 def unique_transactions(table: pa.Table) -> pa.Table:
-    """Return one row per transaction id, sorted by (event time, id).
+    """Return one row per transaction, sorted by (event time, id).
 
-    The earliest arrival wins; the issuer's answer is the last one known.
+    A transaction is its id and its event time, as in the states: an id that comes with another time is another one, in
+    the log as in every count. The earliest arrival wins; the issuer's answer is the last one known.
     """
     ordered = table.sort_by([("created_timestamp", "ascending"), ("transaction_id", "ascending")])
     first = pc.ScalarAggregateOptions(skip_nulls=False)
-    names = [name for name in TRANSACTION_LOG.names if name not in ("transaction_id", "authorised")]
+    names = [name for name in TRANSACTION_LOG.names if name not in (*_IDENTITY, "authorised")]
     wanted: list[Any] = [(name, "first", first) for name in names]
-    grouped = ordered.group_by("transaction_id", use_threads=False).aggregate([*wanted, ("authorised", "last")])
+    grouped = ordered.group_by(_IDENTITY, use_threads=False).aggregate([*wanted, ("authorised", "last")])
     renamed = {f"{name}_first": name for name in names} | {"authorised_last": "authorised"}
     grouped = grouped.rename_columns([renamed.get(name, name) for name in grouped.column_names])
     chosen = grouped.select(TRANSACTION_LOG.names).cast(TRANSACTION_LOG)
@@ -137,9 +149,10 @@ def _read(folder: Folder, name: str) -> pa.Table:
 
 
 def _table(rows: Sequence[tuple[Transaction, int]]) -> pa.Table:
-    unique: dict[tuple[str, bool | None], tuple[Transaction, int]] = {}
+    unique: dict[tuple[str, int, bool | None], tuple[Transaction, int]] = {}
     for transaction, arrival_ms in rows:
-        unique.setdefault((transaction.transaction_id, transaction.authorised), (transaction, arrival_ms))
+        told = transaction.transaction_id, transaction.event_time_ms, transaction.authorised
+        unique.setdefault(told, (transaction, arrival_ms))
     kept = [transaction for transaction, _ in unique.values()]
     columns: dict[str, Any] = dict(
         zip(Transaction.__struct_fields__, zip(*map(msgspec.structs.astuple, kept), strict=True), strict=True)

@@ -76,11 +76,13 @@ class RedisStates:
         See :func:`connect`. Threads may share the states.
     project
         Feast project, the end of every key.
+    lifetime_s
+        After which Redis forgets an entity that nobody writes; 0 for never.
     """
 
-    def __init__(self, wires: Wires | ClusterWires, *, project: str) -> None:
+    def __init__(self, wires: Wires | ClusterWires, *, project: str, lifetime_s: int = 0) -> None:
         self._wires = wires
-        self._commands = {entity: StateCommands(entity, project) for entity in ENTITIES}
+        self._commands = {entity: StateCommands(entity, project, lifetime_s) for entity in ENTITIES}
 
     def read(self, keys: Sequence[Key]) -> list[Held]:
         """Read in one round trip."""

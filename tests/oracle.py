@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from fraud.windows import LARGE_AFTER, RING_READ, SMALL_AMOUNT_MINOR, WINDOWS
 
+DAY = 86_400_000
+
 
 @dataclass(frozen=True)
 class Event:
@@ -24,7 +26,7 @@ class Event:
 
 def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str, float]:
     """Every statistic of every window of a ring, by filtering the whole history again for each."""
-    unique = {(event.time_ms, event.name): event for event in events}
+    unique = {(event.time_ms, event.name, event.report): event for event in events}
     before = sorted((e for e in unique.values() if e.time_ms < as_of_ms), key=lambda e: e.time_ms)[-RING_READ:]
     usual = [e.amount for e in before if as_of_ms - WINDOWS[-1].length_ms <= e.time_ms and not e.report]
     out: dict[str, float] = {}
@@ -48,6 +50,10 @@ def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str,
         }
         out |= {f"{name}_{window.label}": float(value) for name, value in values.items()}
     month = [e for e in before if as_of_ms - WINDOWS[-1].length_ms <= e.time_ms and not e.report]
+    week, delay = 7 * DAY, 7 * DAY
+    reports = [e for e in before if as_of_ms - week <= e.time_ms and e.report]
+    matured = [e for e in before if as_of_ms - delay - week <= e.time_ms < as_of_ms - delay and not e.report]
+    out["report_risk_7d"] = len(reports) / max(1, len(matured))
     out["previous_seconds"] = (as_of_ms - month[-1].time_ms) / 1000 if month else math.nan
     out["party_known_30d"] = float(any(e.party == party for e in month))
     return out
@@ -55,7 +61,7 @@ def ring_values(events: Sequence[Event], as_of_ms: int, party: str) -> dict[str,
 
 def tile_values(events: Sequence[Event], as_of_ms: int) -> dict[str, float]:
     """Every statistic of every tile-aligned window, by filtering the whole history again for each."""
-    unique = {(event.time_ms, event.name): event for event in events}
+    unique = {(event.time_ms, event.name, event.report): event for event in events}
     out: dict[str, float] = {}
     for window in WINDOWS:
         floor = (as_of_ms - window.length_ms) // window.tile_ms * window.tile_ms
@@ -75,6 +81,22 @@ def tile_values(events: Sequence[Event], as_of_ms: int) -> dict[str, float]:
             "large_share": sum(_is_large(e, unique.values()) for e in paid) / count if count else math.nan,
         }
         out |= {f"{name}_{window.label}": float(value) for name, value in values.items()}
+    return out | _risks(list(unique.values()), as_of_ms)
+
+
+def _risks(events: Sequence[Event], as_of_ms: int) -> dict[str, float]:
+    """Reports of whole days before today over the payments of as many days, seven days earlier; ages of reports."""
+    today = as_of_ms // DAY
+    floor = (as_of_ms - 30 * DAY) // DAY * DAY
+    reported = sorted(e.time_ms // DAY for e in events if e.report and floor <= e.time_ms < as_of_ms)
+    out = {
+        "report_first_days": (as_of_ms - reported[0] * DAY) / DAY if reported else math.nan,
+        "report_last_days": (as_of_ms - reported[-1] * DAY) / DAY if reported else math.nan,
+    }
+    for label, days in (("24h", 1), ("7d", 7), ("30d", 30)):
+        reports = [e for e in events if e.report and today - days <= e.time_ms // DAY < today]
+        matured = [e for e in events if not e.report and today - 7 - days <= e.time_ms // DAY < today - 7]
+        out[f"report_risk_{label}"] = len(reports) / max(1, len(matured))
     return out
 
 

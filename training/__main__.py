@@ -1,4 +1,4 @@
-"""The training command line: import, profiles, dataset, labels, search, train, evaluate."""
+"""The training command line: import, profiles, dataset, labels, search, train, evaluate, declines."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.features import SERVICE
 from stores.bundle_files import point_to, write_bundle
-from training import evaluate_command, label_command, search_command
+from training import declines_command, evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import (
     as_of_or_end,
@@ -114,6 +114,12 @@ def dataset(
     figures: dict[str, Any] = {name: manifest[name] for name in ("rows", "frauds", "immature_rows_left_out")}
     figures |= {"leaks": len(manifest["leak_audit"]["leaks"]), "sha256": manifest["digests"]["rows"]}
     _report(figures, json_file, manifest=manifest)
+    if not manifest["frauds"]:
+        typer.echo(
+            f"warning: none of {manifest['rows']:,} rows is known to be fraud; no model can be fitted to this set. See "
+            "label_maturity in the manifest, or take a later --as-of",
+            err=True,
+        )
     if not wants_only_json(json_file):
         typer.echo(f"data card        {out / 'card.html'}")
 
@@ -161,6 +167,7 @@ def train(
     version = open_bundle(challenger.files).version
     place = write_bundle(challenger.files, out / "versions" / version)
     about: dict[str, Any] = {"version": version, "lake": lake.name, "as_of_ms": as_of_ms, "rows": len(rows.is_fraud)}
+    about["leak_audit"] = rows.leak_audit
     about["policy"] = _policy(challenger)
     with progress_bar("evaluation: the baseline's trees") as advance:
         report = report_on(challenger, rows, plan, lake, out, judged_by=judge, about=about, progress=advance)
@@ -215,6 +222,7 @@ def _interval(interval: Any) -> str:
     return f"{interval.point:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
+declines_command.register(app)
 label_command.register(app)
 evaluate_command.register(app)
 search_command.register(app)

@@ -43,6 +43,10 @@ code { font-size: .84em; background: #eef1f4; padding: .05rem .3rem; border-radi
 """
 
 
+MOST_DAYS: Final = 10
+"""Days without a payment that the page names; the manifest has them all."""
+
+
 def write_data_card(rows: TrainingSet, manifest: Mapping[str, Any], settled: Maturity, path: Path) -> None:
     """Write the page.
 
@@ -62,6 +66,7 @@ def write_data_card(rows: TrainingSet, manifest: Mapping[str, Any], settled: Mat
         _cards(manifest),
         "<h2>Rows and fraud by day</h2>",
         _picture(draw_days(rows), "Rows and fraud rate by day"),
+        f'<p class="note">{_text(_day_note(manifest))}</p>',
         "<h2>Labels</h2>",
         _picture(draw_maturity(settled, delay_ms), "Share of the frauds known by days after the payment"),
         f'<p class="note">{_text(_label_note(manifest))}</p>',
@@ -120,6 +125,15 @@ def _cards(manifest: Mapping[str, Any]) -> str:
         f'<div class="card"><b class="{kind}">{_text(figure)}</b><span>{_text(words)}</span></div>'
         for figure, words, kind in facts
     ) + "</div>"  # fmt: skip
+
+
+def _day_note(manifest: Mapping[str, Any]) -> str:
+    days = manifest["days"]
+    empty = days["days_without_rows"]
+    if not empty:
+        return f"Every day from {days['first_day']} to {days['last_day']} has payments."
+    named = ", ".join(empty[:MOST_DAYS]) + (" and more" if len(empty) > MOST_DAYS else "")
+    return f"{len(empty)} days without a payment: {named}."
 
 
 def _label_note(manifest: Mapping[str, Any]) -> str:

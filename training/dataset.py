@@ -4,7 +4,7 @@ Features come through Feast's ``get_historical_features`` and the as-of store, i
 bounded by the slab and the float32 matrix that remains. Labels are the ones known at the time asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from fraud.features import FEATURE_NAMES, SERVICE
 from fraud.windows import DAY
 from stores.as_known import AsKnown, asking_as_known
-from training.errors import IncompleteTrainingSet, InvalidSplit, UnreadableSource
+from stores.columns import milliseconds
+from stores.files import Location, Span, read_batches, read_files
+from training.errors import IncompleteTrainingSet, InvalidSplit
 from training.labels import read_labels, settle_labels
 from training.sampling import EVERY_ROW, Sampling
-from training.transaction_log import Progress
+from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, log_folder
 
 SLAB_ROWS = 120_000
 
@@ -55,6 +56,9 @@ class TrainingSet:
     weights
         How many transactions each row stands for, where some were left out or never got a label, see
         :mod:`training.sampling` and :mod:`training.selective`; null when each stands for itself.
+    leak_audit
+        What the leak prover said of these rows, as :meth:`training.dataset_files.Proof.as_data` has it; null where it
+        did not run.
     """
 
     features: tuple[str, ...]
@@ -66,6 +70,7 @@ class TrainingSet:
     is_fraud: BoolArray
     as_of_ms: int
     weights: FloatArray | None = None
+    leak_audit: Mapping[str, Any] | None = None
 
     def between(self, start_ms: int, end_ms: int) -> slice:
         """Return the rows with ``start_ms <= event time < end_ms``."""
@@ -156,10 +161,11 @@ def _features(feature_store: Any, log: pa.Table, progress: Progress) -> Float32A
     return matrix
 
 
-def count_log(lake: Path, start_ms: int, end_ms: int) -> int:
-    """Return how many transactions a lake has in ``[start_ms, end_ms)``."""
-    log, wanted = _in_span(lake, start_ms, end_ms)
-    return int(log.count_rows(filter=wanted))
+def event_times(lake: Path, start_ms: int, end_ms: int) -> IntArray:
+    """Return the event times of the transactions in ``[start_ms, end_ms)``, epoch ms, in the order of the files."""
+    name, span = _asked(start_ms, end_ms)
+    found = [milliseconds(table[name]) for table in read_batches(_log_of(lake), [name], name, span)]
+    return np.concatenate(found)
 
 
 def labelled_at(rows: TrainingSet, statements: pa.Table, as_of_ms: int) -> TrainingSet:
@@ -182,22 +188,26 @@ def with_features(rows: TrainingSet, names: tuple[str, ...]) -> TrainingSet:
 
 
 def read_log(lake: Path, start_ms: int, end_ms: int) -> pa.Table:
-    """Return the transactions in ``[start_ms, end_ms)``, sorted by event time and id, reading only their days."""
-    log, wanted = _in_span(lake, start_ms, end_ms)
-    table = log.to_table(columns=[name for name in log.schema.names if name != "dt"], filter=wanted)
+    """Return the transactions in ``[start_ms, end_ms)``, sorted by event time and id, reading only their days.
+
+    Raises
+    ------
+    UnreadableSource
+        There is no log (:mod:`training.errors`); or a file of these days is broken, lacks a column, has one in
+        another type or a null where none may be (:mod:`stores.errors`); the message names file and column.
+    """
+    table = read_files(
+        _log_of(lake), TRANSACTIONS_SCHEMA.names, *_asked(start_ms, end_ms), declared=TRANSACTIONS_SCHEMA
+    )
     return table.sort_by([("event_timestamp", "ascending"), ("transaction_id", "ascending")])
 
 
-def _in_span(lake: Path, start_ms: int, end_ms: int) -> tuple[ds.Dataset, ds.Expression]:
-    folder = lake / "transactions"
-    if not folder.is_dir():
-        raise UnreadableSource(f"{folder} is missing: generate or import a data set first")
-    partitions = ds.partitioning(pa.schema([("dt", pa.string())]), flavor="hive")
-    log = ds.dataset(folder, format="parquet", partitioning=partitions)
-    moment = pa.timestamp("us", "UTC")
-    low, high = (pa.scalar(time * 1000, pa.int64()).cast(moment) for time in (start_ms, end_ms))
-    days = (ds.field("dt") >= _day(start_ms)) & (ds.field("dt") <= _day(end_ms))
-    return log, days & (ds.field("event_timestamp") >= low) & (ds.field("event_timestamp") < high)
+def _log_of(lake: Path) -> Location:
+    return Location(str(log_folder(lake)))
+
+
+def _asked(start_ms: int, end_ms: int) -> tuple[str, Span]:
+    return "event_timestamp", Span(start_ms * 1000, end_ms * 1000 - 1, by_day=True)
 
 
 def entity_rows(log: pa.Table) -> pa.Table:

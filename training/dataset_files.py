@@ -6,7 +6,7 @@ with the same code gives the same bytes.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,9 @@ from stores.files import Span
 from stores.log import REACH_MS
 from training import leaks
 from training.bundling import code_digest
+from training.coverage import coverage_of, require_covered
 from training.data_card import write_data_card
-from training.dataset import TrainingSet, build_training_set, count_log, read_log
+from training.dataset import TrainingSet, build_training_set, event_times, read_log
 from training.dataset_request import DatasetRequest
 from training.errors import LeakingTrainingSet
 from training.frames import write_training_set
@@ -101,9 +102,12 @@ def build_dataset(
         A feature of an audited row saw what it must not, or rows differ from the audited path; nothing is written.
     UnwritableOutput
         The folder holds something already, or the disk refused.
-    InvalidSplit, UnreadableSource, IncompleteTrainingSet
+    InvalidSplit
+        The log does not have every day asked for; or as for :func:`training.dataset.build_training_set`.
+    UnreadableSource, IncompleteTrainingSet
         As for :func:`training.dataset.build_training_set`.
     """
+    require_covered(lake, request.start_ms, request.end_ms)
     with whole_folder(out) as folder:
         rows = build_training_set(
             feature_store,
@@ -115,9 +119,7 @@ def build_dataset(
             as_known=request.as_known,
             sampling=request.sampling,
         )
-        proof = prove_rows(rows, lake, request, seed=seed, progress=shown.audit)
-        if not proof.passed:
-            raise LeakingTrainingSet(_findings(proof))
+        rows, proof = proven(rows, lake, request, seed=seed, progress=shown.audit)
         settled = maturity_of(rows, lake)
         digests = {
             "rows": write_training_set(rows, folder / ROWS),
@@ -129,6 +131,22 @@ def build_dataset(
         write_manifest(manifest, folder)
         write_data_card(rows, manifest, settled, folder / CARD)
     return Dataset(rows, manifest, out)
+
+
+def proven(
+    rows: TrainingSet, lake: Path, request: DatasetRequest, *, seed: int, progress: Progress
+) -> tuple[TrainingSet, Proof]:
+    """Return rows with the proof that nothing leaks into them, see :func:`prove_rows`.
+
+    Raises
+    ------
+    LeakingTrainingSet
+        Something does, or rows differ from the audited path.
+    """
+    proof = prove_rows(rows, lake, request, seed=seed, progress=progress)
+    if not proof.passed:
+        raise LeakingTrainingSet(_findings(proof))
+    return replace(rows, leak_audit=proof.as_data()), proof
 
 
 def prove_rows(rows: TrainingSet, lake: Path, request: DatasetRequest, *, seed: int, progress: Progress) -> Proof:
@@ -205,8 +223,9 @@ def _manifest(
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
     frauds, count = int(rows.is_fraud.sum()), len(rows.is_fraud)
-    all_rows = count_log(lake, request.start_ms, request.end_ms)
-    mature = count_log(lake, request.start_ms, request.mature_end_ms)
+    times = event_times(lake, request.start_ms, request.end_ms)
+    settled_times = times[times < request.mature_end_ms]
+    all_rows, mature = len(times), len(settled_times)
     weighted = float(count if rows.weights is None else rows.weights.astype(np.float64).sum())
     missing = np.isnan(rows.matrix).mean(axis=0)
     return {
@@ -214,6 +233,7 @@ def _manifest(
         "rows": count,
         "frauds": frauds,
         "request": request.as_data(),
+        "days": coverage_of(settled_times, request.start_ms, request.mature_end_ms).as_data(),
         "rows_in_span": all_rows,
         "immature_rows_left_out": all_rows - mature,
         "class_balance": {"fraud_share": frauds / count, "weighted_fraud_share": frauds / weighted},

@@ -83,7 +83,7 @@ def evaluate_command(  # noqa: PLR0913  # one parameter per option
         left_out = tested.stop - tested.start - len(judged.card)
         found = evaluate_weeks(judged, replayed, replay, judged_by=judge, left_out=left_out, k=int(reviews_a_day) or 1)
     out.mkdir(parents=True, exist_ok=True)
-    figures = {"lake": lake.name, "recipe": plan.recipe.__dict__, **found.figures()}
+    figures = {"lake": lake.name, "recipe": plan.recipe.__dict__, "leak_audit": rows.leak_audit, **found.figures()}
     write_figures(figures, out / "weeks.json")
     (out / "weeks.html").write_text(render_page(found, title=f"{lake.name}: week after week"), encoding="utf-8")
     write_figures(figures, json_file)

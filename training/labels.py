@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fraud.label import PRECEDENCE
+from stores.files import Location, Span, read_files
 from training.errors import UnreadableSource
-from training.transaction_log import LABELS_SCHEMA
+from training.transaction_log import LABELS_SCHEMA, refuse_address
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -36,18 +37,15 @@ def read_labels(lake: Path) -> pa.Table:
     Raises
     ------
     UnreadableSource
-        There is no ``labels.parquet``, it is no Parquet file, or it lacks a column.
+        There is no ``labels.parquet`` (:mod:`training.errors`); or it is broken, lacks a column, has one in another
+        type or a null where none may be (:mod:`stores.errors`); the message names file and column.
     """
+    refuse_address(lake)
     path = lake / "labels.parquet"
     if not path.exists():
         raise UnreadableSource(f"{path} is missing: generate or import a data set first")
-    try:
-        statements = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise UnreadableSource(f"{path} is no Parquet file: {error}") from None
-    missing = [name for name in LABELS_SCHEMA.names if name not in statements.column_names]
-    if missing:
-        raise UnreadableSource(f"{path} lacks the column {missing[0]!r}; it has {', '.join(statements.column_names)}")
+    names, moment = LABELS_SCHEMA.names, "created_timestamp"
+    statements: pa.Table = read_files(Location(str(path)), names, moment, Span(), declared=LABELS_SCHEMA)
     return statements
 
 

@@ -35,10 +35,11 @@ FloatArray = npt.NDArray[np.float64]
 Evaluate = Callable[[Path, pa.Table], FloatArray]
 """From a lake and rows of a transaction log to their features, shape ``(rows, len(FEATURE_NAMES))``, NaN for null."""
 
-_PROFILES: Final[dict[Entity, tuple[str, ...]]] = {
+PROFILES: Final[dict[Entity, tuple[str, ...]]] = {
     "card": (HOME_COUNTRY, *(feature.name for feature in CARD_PROFILE_FEATURES)),
     "merchant": tuple(feature.name for feature in MERCHANT_PROFILE_FEATURES),
 }
+"""The values of the profiles that a lake has."""
 
 
 def history_vectors(lake: Path, rows: pa.Table, as_known: AsKnown | None = None) -> FloatArray:
@@ -67,7 +68,7 @@ def history_vectors(lake: Path, rows: pa.Table, as_known: AsKnown | None = None)
         Asked(asked, as_of_ms, integers(asked["amount_minor"]), until),
         [feature.name for feature in VELOCITY + CROSS_FEATURES],
     )
-    profiles = {name: column for entity in _PROFILES for name, column in _profile(lake, entity, asked, until).items()}
+    profiles = {name: column for entity in PROFILES for name, column in _profile(lake, entity, asked, until).items()}
     inputs = {name: asked[name].to_pylist() for name in _CONTEXT_INPUTS}
     inputs |= {name: profiles[name].to_pylist() for name in _CONTEXT_PROFILES}
     context = context_columns(inputs)
@@ -88,17 +89,21 @@ _CONTEXT_INPUTS: Final = (
 _CONTEXT_PROFILES: Final = (HOME_COUNTRY, "card_amount_median_30d", "merchant_amount_median_30d")
 
 
+def profile_columns(entity: Entity) -> tuple[str, ...]:
+    """Return the columns of an entity's profiles: its key, their values, when they were published and known."""
+    return (JOIN_KEYS[entity], *PROFILES[entity], "event_timestamp", "created_timestamp")
+
+
 def _profile(lake: Path, entity: Entity, asked: pa.Table, until: IntArray | None) -> dict[str, Any]:
     """Return the profile columns that each row sees: the newest published at or before its time."""
     location = Location(str(lake)).within(f"profiles/{entity}")
-    names = _PROFILES[entity]
+    names = PROFILES[entity]
     if not location.exists():
         empty = {name: pa.nulls(asked.num_rows, pa.float64()) for name in names}
         return empty | ({HOME_COUNTRY: pa.nulls(asked.num_rows, pa.string())} if entity == "card" else {})
     as_of_us = microseconds(asked["event_timestamp"])
     key = JOIN_KEYS[entity]
-    columns = (key, *names, "event_timestamp", "created_timestamp")
-    table = read_files(location, columns, "event_timestamp", Span(None, int(as_of_us.max())))
+    table = read_files(location, profile_columns(entity), "event_timestamp", Span(None, int(as_of_us.max())))
     keys, (numbers,) = number_keys([table[key]])
     rows = sort_rows(
         numbers, microseconds(table["event_timestamp"]), microseconds(table["created_timestamp"]), len(keys)

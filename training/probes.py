@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
 from stores.columns import microseconds, number_keys
 from stores.files import Location, Span, read_files
+from training.labels import read_labels
+from training.offline_vectors import profile_columns
 from training.transaction_log import LABELS_SCHEMA, TRANSACTIONS_SCHEMA
 
 IntArray = npt.NDArray[np.int64]
@@ -65,13 +67,16 @@ class Probes:
 def read_tables(lake: Path, span: Span) -> Tables:
     """Return a lake as tables, of its log a span; a lake without labels has none, and without profiles none."""
     location = Location(str(lake))
-    log = read_files(location.within("transactions"), TRANSACTIONS_SCHEMA.names, "event_timestamp", span)
-    labels = LABELS_SCHEMA.empty_table()
-    if location.within("labels.parquet").exists():
-        labels = read_files(location.within("labels.parquet"), LABELS_SCHEMA.names, "created_timestamp", Span())
+    names, logged = TRANSACTIONS_SCHEMA.names, location.within("transactions")
+    log = read_files(logged, names, "event_timestamp", span, declared=TRANSACTIONS_SCHEMA)
+    labels = read_labels(lake) if location.within("labels.parquet").exists() else LABELS_SCHEMA.empty_table()
     entities: tuple[Entity, ...] = ("card", "merchant")
     found = {entity: location.within(f"profiles/{entity}") for entity in entities}
-    profiles = {entity: pq.read_table(place.address) for entity, place in found.items() if place.exists()}
+    profiles = {
+        entity: read_files(place, profile_columns(entity), "event_timestamp", Span())
+        for entity, place in found.items()
+        if place.exists()
+    }
     return Tables(log.cast(TRANSACTIONS_SCHEMA).combine_chunks(), labels.cast(LABELS_SCHEMA).combine_chunks(), profiles)
 
 

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from fraud.kernels import kernel
 from fraud.windows import DAY, HOUR, LONGEST_MS
+from stores.files import Location, Span, read_files
 from training.errors import UnreadableSource
-from training.transaction_log import Progress, moments, write_table
+from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, log_days, moments, write_table
 
 PUBLISHED_AFTER_MS = 2 * HOUR
 _COLUMNS = ["card_id", "merchant_id", "event_timestamp", "amount_minor", "channel", "country"]
@@ -48,10 +47,12 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
     Raises
     ------
     UnreadableSource
-        The lake has no transaction log, or an empty one.
+        The lake has no transaction log, or an empty one; or a file of it is not as the log has to be.
     """
     last = last_day(lake)
-    log = ds.dataset(lake / "transactions", format="parquet", partitioning="hive").to_table(columns=_COLUMNS)
+    log = read_files(
+        Location(str(lake / "transactions")), _COLUMNS, "event_timestamp", Span(), declared=TRANSACTIONS_SCHEMA
+    )
     if not len(log):
         raise UnreadableSource(f"{lake / 'transactions'} holds no row up to {last}: generate or import a data set")
     time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
@@ -93,7 +94,8 @@ def profiles_up_to_date(lake: Path) -> bool:
         path = lake / "profiles" / entity / "part-0.parquet"
         if not path.exists():
             return False
-        newest = pc.max(pq.read_table(path, columns=["event_timestamp"])["event_timestamp"].cast(pa.int64())).as_py()
+        published = read_files(Location(str(path)), ["event_timestamp"], "event_timestamp", Span())["event_timestamp"]
+        newest = pc.max(published.cast(pa.int64())).as_py()
         if newest is None or newest // 1000 < due:
             return False
     return True
@@ -107,10 +109,7 @@ def last_day(lake: Path) -> str:
     UnreadableSource
         The lake has no transaction log.
     """
-    days = sorted(folder.name.removeprefix("dt=") for folder in (lake / "transactions").glob("dt=*"))
-    if not days:
-        raise UnreadableSource(f"{lake / 'transactions'} has no day: generate or import a data set first")
-    return days[-1]
+    return log_days(lake)[-1]
 
 
 def _replace(table: pa.Table, path: Path) -> None:

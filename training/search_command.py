@@ -29,7 +29,9 @@ def search_command(  # noqa: PLR0913  # one parameter per option
     out: Annotated[Path, typer.Option(help="Parameters file to write, for --parameters of train and evaluate.")],
     as_of: Annotated[str, typer.Option(help="Day of the training; by default the day after the log's last.")] = "",
     train_days: Annotated[int, typer.Option(min=1, help="Days that are searched in.")] = 42,
-    validation_days: Annotated[int, typer.Option(min=1, help="Days after them, not looked at.")] = 7,
+    validation_days: Annotated[
+        int, typer.Option(min=1, help="Days after them, kept for the training and not looked at.")
+    ] = 7,
     test_days: Annotated[int, typer.Option(min=1, help="Held-out days that a training would have; untouched.")] = 7,
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     trials: Annotated[int, typer.Option(min=1, help="Recipes tried, the product's own first.")] = 20,
@@ -53,6 +55,7 @@ def search_command(  # noqa: PLR0913  # one parameter per option
         "searched": {"first_day": day_text(start), "last_day": day_text(end - 1), **asdict(searched)},
         "pr_auc": found.best.pr_auc,
         "own_pr_auc": found.own.pr_auc,
+        "leak_audit": rows.leak_audit,
     }
     write_recipe(out, best, about)
     write_figures({"recipe": asdict(best), **about, "trials": [asdict(trial) for trial in found.trials]}, json_file)

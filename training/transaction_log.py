@@ -6,16 +6,18 @@ time and transaction id; ``labels.parquet``; ``truth.parquet`` where somebody kn
 """
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.errors import UnwritableOutput
+from training.errors import UnreadableSource, UnwritableOutput
 from training.ranking import DAY_MS, IntArray
 
 Progress = Callable[[int, int], None]
@@ -62,6 +64,46 @@ TRUTH_SCHEMA = pa.schema(
 )
 
 
+def log_folder(lake: Path) -> Path:
+    """Return the folder of a lake's transaction log.
+
+    Raises
+    ------
+    UnreadableSource
+        It is not there, or the lake is an address and no folder.
+    """
+    refuse_address(lake)
+    folder = lake / "transactions"
+    if not folder.is_dir():
+        raise UnreadableSource(f"{folder} is missing: generate or import a data set first")
+    return folder
+
+
+def log_days(lake: Path) -> list[str]:
+    """Return the days of a lake's transaction log, such as ``2026-03-25``, in order; at least one.
+
+    Raises
+    ------
+    UnreadableSource
+        There is none.
+    """
+    refuse_address(lake)
+    days = sorted(folder.name.removeprefix("dt=") for folder in (lake / "transactions").glob("dt=*"))
+    if not days:
+        raise UnreadableSource(f"{lake / 'transactions'} has no day: generate or import a data set first")
+    return days
+
+
+def refuse_address(lake: Path) -> None:
+    """Raise :class:`UnreadableSource` for an address such as ``s3://bucket/lake``: commands work on a folder."""
+    scheme, colon, rest = str(lake).partition(":/")  # a path has one of the two slashes left
+    if colon and scheme.isalnum() and len(scheme) > 1:
+        raise UnreadableSource(
+            f"{scheme}://{rest.lstrip('/')} is an address, and commands work on a folder: mount it, or copy it "
+            f"(aws s3 sync s3://BUCKET/lake LAKE); Feast's offline store reads s3:// itself, see docs/history.md"
+        )
+
+
 def moments(time_ms: IntArray) -> pa.Array:
     """Return epoch milliseconds as a ``timestamp[us, UTC]`` column."""
     return pa.array(time_ms * 1000, pa.int64()).cast(_MOMENT)
@@ -96,9 +138,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
         yield staging
         staging.replace(out)
     except OSError as error:
+        if error.filename is not None and not _within(error.filename, (staging, out)):
+            raise  # what was read failed, not what is written
         raise UnwritableOutput(f"{out} cannot be written: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _within(name: Any, folders: Sequence[Path]) -> bool:
+    path = Path(os.fsdecode(name))
+    return any(path.is_relative_to(folder) or folder.is_relative_to(path) for folder in folders)
 
 
 def write_transactions(transactions: pa.Table, event_time_ms: IntArray, folder: Path, progress: Progress) -> int:

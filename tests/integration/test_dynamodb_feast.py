@@ -25,13 +25,22 @@ from stores import dynamodb_tables
 from stores.dynamodb_layout import encode_time
 from stores.dynamodb_reading import TableReader, unanswered
 from stores.dynamodb_tables import Tables
-from stores.layout import Value
 from stores.plan import CompiledReader, plan_data, plan_from
 from streaming.dynamodb_states import DynamoDBStates
 from streaming.states import Held, Swap
 from tests.support.emulators import aws_client, aws_environment
-from tests.support.lakes import START_MS, entity_frame, entity_row, moment, random_payments, some_reports, write_lake
-from tests.support.tables import everything, open_tables, start_dynamodb
+from tests.support.lakes import (
+    DAY_MS,
+    START_MS,
+    entity_frame,
+    entity_row,
+    moment,
+    random_payments,
+    some_reports,
+    write_lake,
+)
+from tests.support.recoveries import COUNT, KEYS, Recovered, stream_today
+from tests.support.tables import empty_velocity_tables, everything, open_tables, start_dynamodb
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -196,10 +205,10 @@ def test_materializing_a_day_old_row_never_resets_a_pushed_one(world: World) -> 
 
 def test_state_of_a_smaller_or_equal_revision_is_refused_whatever_its_time(world: World) -> None:
     seen = []
-    for revision, days in ((7, 0), (3, 1), (7, 2), (12, -3), (9, 5)):
+    for revision, days in ((7, 0), (3, 1), (7, 2), (12, 0), (9, 5)):
         world.push(f"state {revision} {days}".encode(), revision, NOW + timedelta(days=days))
         seen += world.read("card_velocity:card_state")
-    assert seen == [b"state 7 0", b"state 7 0", b"state 7 0", b"state 12 -3", b"state 12 -3"]
+    assert seen == [b"state 7 0", b"state 7 0", b"state 7 0", b"state 12 0", b"state 12 0"]
 
 
 def test_yesterdays_batch_never_resets_todays_states(world: World) -> None:
@@ -209,6 +218,24 @@ def test_yesterdays_batch_never_resets_todays_states(world: World) -> None:
     world.store.materialize(EPOCH, NOW)
     assert everything(world.tables) == today
     assert len(today) > 20
+
+
+def test_history_that_comes_after_todays_stream_is_joined_to_it(world: World) -> None:
+    known = [report.known_ms for report in some_reports(world.payments, 20)]
+    today_ms = max(world.payments[-1].event_time_ms, *known) + DAY_MS
+    states = DynamoDBStates(world.tables, project="fraud")
+    world.store.materialize(EPOCH, NOW)
+    in_order = stream_today(states, today_ms)
+    empty_velocity_tables(world.tables)
+    first = stream_today(states, today_ms)
+    assert all(held.revision == COUNT < in_order[key].revision - COUNT for key, held in first.items())
+    world.store.materialize(EPOCH, NOW)
+    found = Recovered(today_ms, in_order, dict(zip(KEYS, states.read(KEYS), strict=True)))
+    found.check()
+    assert found.repeated() == found.joined
+    before = everything(world.tables)
+    world.store.materialize(EPOCH, NOW)
+    assert everything(world.tables) == before
 
 
 def test_of_several_rows_of_a_key_in_one_batch_the_newest_stays(world: World) -> None:
@@ -273,7 +300,7 @@ def test_online_equals_offline(world: World) -> None:
     pd.testing.assert_frame_equal(again.to_df(), online)
 
 
-def read_compiled(world: World, reader: TableReader, keys: dict[str, str]) -> dict[str, Value]:
+def read_compiled(world: World, reader: TableReader, keys: dict[str, str]) -> dict[str, Any]:
     """Return every stored feature of one question, read by the plan alone."""
     request, responses = reader.request(keys), []
     while request:

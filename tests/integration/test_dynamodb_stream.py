@@ -72,7 +72,7 @@ class Bench:
         for start in range(0, len(some), size):
             result = apply_batch(some[start : start + size], self.collaborators)
             assert result.failed is None, result.error
-            for name in ("records", "applied", "repeated", "dead_lettered", "conflicts"):
+            for name in ("records", "applied", "repeated", "too_late", "dead_lettered", "conflicts"):
                 setattr(total, name, getattr(total, name) + getattr(result, name))
         return total
 

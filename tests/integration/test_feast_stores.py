@@ -33,7 +33,6 @@ from fraud.settings import Settings
 from fraud.transaction import Transaction
 from fraud.velocity import entity_key, newest_time_ms, transaction_change, update
 from fraud.windows import ENTITIES, JOIN_KEYS
-from stores.layout import Value
 from stores.plan import CompiledReader, ReadPlan, plan_data, plan_from
 from streaming.states import RedisStates, Swap, connect
 from tests.support.emulators import start_valkey, valkey_client
@@ -47,6 +46,7 @@ from tests.support.lakes import (
     some_reports,
     write_lake,
 )
+from tests.support.recoveries import COUNT, KEYS, Recovered, stream_today
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -177,8 +177,8 @@ def read_compiled(world: World, plan: ReadPlan, payment: Transaction) -> dict[st
 
     read = {entity: reading.values for entity, reading in found.items()}  # noqa: PD011 - a reading is no data frame
 
-    def number(value: Value) -> float:
-        return math.nan if value is None else float(value)
+    def number(value: object) -> float:
+        return float(value) if isinstance(value, int | float) else math.nan
 
     home = read["card"][HOME_COUNTRY]
     assert home is None or isinstance(home, str)
@@ -346,6 +346,13 @@ def test_contradictions_and_nulls_are_refused_by_name(world: World) -> None:
         (frame.assign(card_id=pd.Series(["c1", None, "c2"])), "'card_id' holds 1 nulls"),
         (frame.drop(columns="merchant_id"), "no column 'merchant_id'"),
         (frame.assign(event_timestamp=pd.to_datetime(pd.Series([NOW, None, NOW]))), "'event_timestamp' holds 1 nulls"),
+        (frame.assign(amount_minor=["1", "12.50", "3"]), "'amount_minor' holds '12.50' in row 1, which is no int64"),
+        (frame.assign(amount_minor=[1.0, 2.0, 3.5]), "'amount_minor' holds 3.5 in row 2, which is no int64"),
+        (frame.assign(latitude=["x", "1", "2"]), "'latitude' holds 'x' in row 0, which is no double"),
+        (
+            frame.assign(amount_minor=pd.array([1, None, 3], "Int64")),
+            "'amount_minor' holds 1 nulls; every payment has an amount, in minor units",
+        ),
     ):
         with pytest.raises(InvalidEntityFrame, match=word):
             world.store.get_historical_features(broken, world.service).to_df()
@@ -475,6 +482,26 @@ def test_yesterdays_batch_never_resets_todays_state(world: World) -> None:
     assert len(today) > 15
 
 
+def test_history_that_comes_after_todays_stream_is_joined_to_it(world: World) -> None:
+    known = [report.known_ms for report in some_reports(world.payments, 20)]
+    today_ms = max(world.payments[-1].event_time_ms, *known) + DAY_MS
+    states = RedisStates(connect(Settings(redis_port=world.port)), project="fraud")
+    world.materialize(NOW)
+    in_order = stream_today(states, today_ms)
+    with valkey_client(world.port) as client:
+        client.flushall()
+    first = stream_today(states, today_ms)
+    assert all(held.revision == COUNT < in_order[key].revision - COUNT for key, held in first.items())
+    world.materialize(NOW)
+    found = Recovered(today_ms, in_order, dict(zip(KEYS, states.read(KEYS), strict=True)))
+    found.check()
+    assert found.repeated() == found.joined
+    before = stored(world)
+    world.materialize(NOW)
+    assert stored(world) == before
+    states.close()
+
+
 def test_materializing_twice_changes_nothing_and_today_replaces_yesterday(world: World) -> None:
     world.materialize(NOW - timedelta(days=10))
     older = stored(world)
@@ -545,7 +572,9 @@ def test_reads_find_the_old_or_the_new_values_while_a_run_writes(world: World) -
         reader.join()
     after = count()
     assert before != after
-    assert set(seen) <= {before, after}
+    assert before is not None
+    assert set(seen) <= {before, after}  # never missing,
+    assert seen == sorted(seen, key=[before, after].index)  # never older than what was read before
     assert len(seen) > 1
 
 
@@ -688,6 +717,18 @@ def test_what_takes_the_guards_away_is_refused() -> None:
         GuardedRedisOnlineStoreConfig(skip_dedup=True)
     with pytest.raises(InvalidStoreConfig, match="NOWHERE"):
         expand_variables("${NOWHERE}:6379", {})
+
+
+def test_lifetime_of_keys_is_one_that_the_stream_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stores.errors import InvalidStoreConfig
+    from stores.online_store import GuardedRedisOnlineStoreConfig
+
+    assert GuardedRedisOnlineStoreConfig().key_ttl_seconds is None
+    with pytest.raises(InvalidStoreConfig, match="TOLLGATE_REDIS_KEY_TTL_S"):
+        GuardedRedisOnlineStoreConfig(key_ttl_seconds=2_678_400)
+    monkeypatch.setenv("TOLLGATE_REDIS_KEY_TTL_S", "2678400")
+    assert GuardedRedisOnlineStoreConfig().key_ttl_seconds == 2_678_400
+    assert GuardedRedisOnlineStoreConfig(key_ttl_seconds=2_678_400).key_ttl_seconds == 2_678_400
 
 
 def test_a_connection_gives_up_and_never_repeats_a_command(world: World) -> None:

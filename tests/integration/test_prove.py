@@ -55,7 +55,7 @@ def test_prove_holds_over_a_lake(lake: Path, tmp_path: Path) -> None:
     assert 0 < found["current"] < 600
     stream = found["stream"]
     assert stream["applied"] == stream["distinct"]
-    assert stream["records"] == stream["applied"] + stream["repeated"]
+    assert stream["records"] == stream["applied"] + stream["repeated"] + stream["too_late"]
     assert stream["repeated"] > 0
     assert (stream["lost"], stream["doubled"], stream["dead_lettered"]) == (0, 0, 0)
     assert stream["profile_rows"] > 0
@@ -105,8 +105,19 @@ def test_running_deployment_is_certified(lake: Path, tmp_path: Path) -> None:
     done = monitor("parity", *where, "--json", str(tmp_path / "out.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     data = json.loads((tmp_path / "out.json").read_text())
-    assert (data["compared"], data["mismatched"], data["unlogged"]) == (600, 0, 0)
+    assert (data["compared"], data["mismatched"], data["unlogged"], data["never_applied"]) == (600, 0, 0, 0)
     assert data["behind"] > 0
+
+
+def test_changes_that_no_state_took_are_counted(lake: Path, tmp_path: Path) -> None:
+    decisions, applied = write_deployment(lake, tmp_path)
+    path = applied / "changes" / "part-00000000.parquet"
+    table = pq.read_table(path)
+    merchants = [
+        n for n, row in enumerate(table.to_pylist()) if (row["entity"], row["kind"]) == ("merchant", "transaction")
+    ]
+    pq.write_table(table.take([n for n in range(table.num_rows) if n not in merchants[5:12]]), path)
+    assert certify_deployment(lake, decisions, applied).never_applied == 7
 
 
 def test_stream_that_is_behind_the_lake_is_certified_when_told_since_when(lake: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from fraud.bundle import open_bundle
 from fraud.tiers import FALLBACKS
 from serving.breaker import FAILURES_TO_OPEN
+from serving.log_reading import read_log
 from serving.rescore import rescore
 from stores.guards import state_view
 from stores.layout import entity_key
@@ -120,7 +121,7 @@ def test_each_tier_answers_in_turn_as_the_store_goes_and_comes_and_every_score_i
             assert scorer.decide(payment(1)) | {"decision_id": ""} == before | {"decision_id": ""}
         assert scorer.metric("tollgate_tiers_total") >= 23
         assert scorer.stop() == 0
-    found = rescore(tmp_path / "log", {bundle.version: bundle})
+    found = rescore(read_log(tmp_path / "log"), {bundle.version: bundle})
     assert (found.different, found.other_model, found.unreadable) == (0, 0, 0)
     assert found.compared >= 23
 

@@ -4,7 +4,7 @@ import base64
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from fraud.record import parse_record
 from fraud.settings import Settings
 from stores.guards import state_view
 from stores.layout import encode_value, entity_key
-from streaming import handler
+from streaming import folders, handler
 from streaming.applied import ChangeLog
 from streaming.arrivals import Arrival
 from streaming.batches import ATTEMPTS, BatchResult, Collaborators, apply_batch
 from streaming.deadletters import DeadLetterFolder
-from streaming.folders import DiskFolder
+from streaming.folders import BucketFolder, DiskFolder, FolderBusy
 from streaming.offline import TransactionLog, compact
+from streaming.opening import open_states
 from streaming.states import Held, RedisStates, Swap, connect
 from tests.support.emulators import aws_client, aws_environment, free_port, start_moto, start_valkey, valkey_client
 from tests.support.payments import START, arrivals, payment, payments, revisions, states_of, stored
@@ -61,7 +62,7 @@ class Bench:
         for start in range(0, len(some), size):
             result = apply_batch(some[start : start + size], self.collaborators)
             assert result.failed is None, result.error
-            for name in ("records", "applied", "repeated", "dead_lettered", "conflicts"):
+            for name in ("records", "applied", "repeated", "too_late", "dead_lettered", "conflicts"):
                 setattr(total, name, getattr(total, name) + getattr(result, name))
         return total
 
@@ -111,9 +112,31 @@ def test_repeat_changes_no_byte_and_no_revision(client: "redis.Redis[bytes]", be
     before, numbers = stored(client, keys), revisions(client, keys)
     writes = client.info("commandstats")["cmdstat_hset"]["calls"]
     result = bench.apply(some, size=37)
-    assert (result.applied, result.repeated) == (0, len(some))
+    assert (result.applied, result.repeated + result.too_late) == (0, len(some))
     assert (stored(client, keys), revisions(client, keys)) == (before, numbers)
     assert client.info("commandstats")["cmdstat_hset"]["calls"] == writes
+
+
+def test_record_of_a_fast_clock_blinds_no_merchant(client: "redis.Redis[bytes]", bench: Bench) -> None:
+    """One of 2,001 records is stamped 299 s ahead: it alone is refused, and every other one is taken."""
+    steady = [payment(7 * number, time_ms=START + number * 100) for number in range(2_000)]
+    ahead = payment(1_400_007, time_ms=START + 100_000 + 299_000, card="c-fast")
+    fast = [replace(arrival, arrival_ms=START + 100_000) for arrival in arrivals([ahead])]
+    some = arrivals(steady[:1_000]) + fast + arrivals(steady[1_000:])
+    result = bench.apply(some, size=500)
+    assert (result.dead_lettered, result.too_late) == (len(fast), 0)
+    assert result.applied == len(some) - len(fast)
+    assert {reason.partition(",")[0] for reason, _ in bench.poison()} == {"event_time_ms: lies in the future"}
+
+
+def test_what_comes_too_late_is_counted_apart_from_repeats(client: "redis.Redis[bytes]", bench: Bench) -> None:
+    some = arrivals([payment(7, time_ms=START), payment(14, time_ms=START + 90_000)])
+    bench.apply(some)
+    merchant = {"merchant:m0"}
+    late = [a for a in arrivals([payment(21, time_ms=START - 10)]) if a.partition_key in merchant]
+    result = bench.apply(late + some[-1:])
+    assert some[-1].partition_key in merchant
+    assert (result.applied, result.repeated, result.too_late) == (0, 1, 1)
 
 
 def test_repeat_within_one_batch_is_applied_once(client: "redis.Redis[bytes]", bench: Bench) -> None:
@@ -327,8 +350,50 @@ def test_lost_answer_loses_neither_change_nor_row(client: "redis.Redis[bytes]", 
     )
 
 
+def test_every_write_renews_the_lifetime_and_a_repeat_does_not(
+    client: "redis.Redis[bytes]", port: int, bench: Bench
+) -> None:
+    states = open_states(Settings(redis_port=port, redis_key_ttl_s=2_678_400))
+    made = replace(bench.collaborators, states=states)
+    some = arrivals([payment(1), payment(2)])
+    keys = client.keys
+    assert apply_batch(some[:4], made).error is None
+    assert {client.ttl(key) > 2_678_000 for key in keys()} == {True}
+    for key in keys():
+        client.expire(key, 100)
+    assert apply_batch(some[:4], made).applied == 0
+    assert {0 < client.ttl(key) <= 100 for key in keys()} == {True}
+    assert apply_batch(arrivals([payment(8)]), made).applied > 0
+    assert client.ttl(entity_key("card_id", "c1", "fraud")) > 2_678_000
+    states.close()
+    assert bench.apply(arrivals([payment(3, card="c9")])).error is None
+    assert client.ttl(entity_key("card_id", "c9", "fraud")) == -1
+
+
 def test_held_of_an_unknown_entity_is_empty(client: "redis.Redis[bytes]") -> None:
     assert states_on(client).read([("card", "nobody")]) == [Held(b"", 0, b"")]
+
+
+def test_one_process_at_a_time_holds_a_lock_in_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    with start_moto() as endpoint, aws_client("s3", endpoint) as s3:
+        s3.create_bucket(Bucket="tollgate", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        one, other = BucketFolder(s3, "tollgate"), BucketFolder(s3, "tollgate")
+        with one.locked("landing/lock"):
+            with pytest.raises(FolderBusy, match="landing/lock"), other.locked("landing/lock"):
+                pass
+            assert compacts_not(other)
+            monkeypatch.setattr(folders, "LOCK_LIFE_S", -1)  # its holder must be dead by now
+            with other.locked("landing/lock"):
+                pass
+        monkeypatch.setattr(folders, "LOCK_LIFE_S", 3_600)
+        assert compact(other) == 0
+        assert "Contents" not in s3.list_objects_v2(Bucket="tollgate")
+
+
+def compacts_not(folder: BucketFolder) -> bool:
+    with pytest.raises(FolderBusy):
+        compact(folder)
+    return True
 
 
 def lambda_event(some: Sequence[Arrival]) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def test_stream_is_applied_and_told_about(kinesis: Any, endpoint: str, stream: s
     assert sent.records == sum(1 for item in some for _ in records_of(item))
     assert (figures["records"], figures["applied"], figures["repeated"]) == (sent.records, sent.records, 0)
     assert figures["freshness_ms"]["p99"] >= figures["freshness_ms"]["p50"] >= 0
+    assert figures["event_freshness_ms"]["p50"] > figures["freshness_ms"]["p99"]  # these payments are old
     assert again["records"] == 0  # the checkpoints held
     assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == sent.records
     assert sorted(landed(tmp_path)) == sorted(item.transaction_id for item in some)

@@ -55,6 +55,8 @@ def test_train_writes_a_bundle_and_its_report_and_the_same_again_when_repeated(
     assert report["version"] == bundle.version
     assert report["policy"]["review_at"] == bundle.policy.review_at
     assert report["judged_by"] == "truth"
+    assert (report["leak_audit"]["passed"], report["leak_audit"]["leaks"]) == (True, [])
+    assert report["leak_audit"]["probes"] > 0
     assert report["ours"]["rows"] == report["baseline"]["rows"] > 2000
     assert report["ours"]["pr_auc"]["low"] <= report["ours"]["pr_auc"]["point"] <= report["ours"]["pr_auc"]["high"]
     assert [cut["recall"] for cut in report["cuts"]] == [0.3, 0.5, 0.7]

@@ -113,6 +113,17 @@ class Scorer:
         finally:
             connection.close()
 
+    def heads(self, method: str, path: str) -> tuple[int, dict[str, str]]:
+        """Send one request without a body; return status and headers, their names in lower case."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            response.read()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}
+        finally:
+            connection.close()
+
     def invoke(self, body: Transaction | bytes, headers: Mapping[str, str] | None = None) -> tuple[int, Answer]:
         """Post to ``/invocations``; return status and decoded answer."""
         data = encode_transaction(body) if isinstance(body, Transaction) else body
@@ -143,7 +154,11 @@ class Scorer:
 
 
 def scorer_environment(**settings: object) -> dict[str, str]:
-    """Return this process's environment with these settings and no other of ours."""
+    """Return this process's environment with these settings and no other of ours.
+
+    Requests have all the time they need unless a test says otherwise: a busy machine must not degrade its answers.
+    """
+    settings = {"request_budget_ms": 60_000, **settings}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}
     return {**clean, **{f"TOLLGATE_{name.upper()}": str(value) for name, value in settings.items()}}
 

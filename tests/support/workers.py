@@ -20,8 +20,12 @@ PATIENCE_S = 60
 
 
 def environment(endpoint: str, stream: str, port: int, store: str = "redis") -> dict[str, str]:
+    """Return the settings of a worker; a ``store`` that is an address is a DynamoDB beside the Kinesis."""
     ours = {"TOLLGATE_AWS_ENDPOINT": endpoint, "TOLLGATE_STREAM": stream, "TOLLGATE_REDIS_PORT": str(port)}
     ours["TOLLGATE_ONLINE_STORE"] = store
+    if store.startswith("http"):
+        ours |= {"TOLLGATE_AWS_ENDPOINT": "", "TOLLGATE_ONLINE_STORE": "dynamodb"}
+        ours |= {"AWS_ENDPOINT_URL_KINESIS": endpoint, "AWS_ENDPOINT_URL_DYNAMODB": store}
     return {**aws_environment(), **ours, "PYTHONPATH": str(ROOT)}
 
 

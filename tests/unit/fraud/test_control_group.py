@@ -82,3 +82,13 @@ def test_a_group_without_salt_or_caps_is_refused(changes: dict[str, object], sai
 
 def test_no_group_needs_nothing() -> None:
     assert ControlGroup().share == 0.0
+
+
+def test_workers_share_one_allowance() -> None:
+    parts = [Allowance(4) for _ in range(4)]
+    for place, allowance in enumerate(parts):
+        for number in range(50):
+            if allowance.covers(GROUP, f"t{place}-{number}", 300, day=1):
+                allowance.take(f"t{place}-{number}", 300, day=1)
+    assert [allowance.spent for allowance in parts] == [1200] * 4
+    assert sum(allowance.spent for allowance in parts) <= GROUP.daily_amount

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.decline_cap import BUCKETS, LEAST_HISTORY, PROBE_EVERY, DeclineBreaker, DeclineCap
+from fraud.decline_cap import BUCKETS, LEAST_HISTORY, PROBE_EVERY, REMEMBERED, DeclineBreaker, DeclineCap
 from fraud.errors import InvalidPolicy
 
 CAP = DeclineCap(share=0.2, times=20.0, window_s=100.0, least_decisions=50, least_declines=10, pause_s=30.0)
@@ -161,3 +161,22 @@ def test_what_it_remembers_does_not_grow() -> None:
 def test_a_cap_out_of_range_is_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidPolicy, match=said):
         DeclineCap(**changes)  # type: ignore[arg-type]
+
+
+def test_a_transaction_asked_about_again_is_counted_once_within_the_window() -> None:
+    cap = DeclineCap(share=0.01, times=1.0, window_s=100.0, least_decisions=20, least_declines=20, pause_s=30.0)
+    breaker = DeclineBreaker()
+    assert all(breaker.admits(cap, decline=True, now_s=0.0, transaction_id="again") for _ in range(1000))
+    assert sum(breaker.admits(cap, decline=True, now_s=1.0, transaction_id=f"t{n}") for n in range(30)) == 18
+    assert breaker.state == "open"
+    later = DeclineBreaker()
+    for window in range(30):
+        assert later.admits(cap, decline=True, now_s=100.0 * window, transaction_id="again")
+    assert all(len(some) <= 1 for some in later._declined)
+
+
+def test_what_is_remembered_of_declined_transactions_is_bounded() -> None:
+    breaker, off = DeclineBreaker(), DeclineCap(share=1.0)
+    for number in range(3 * REMEMBERED):
+        breaker.admits(off, decline=True, now_s=0.0, transaction_id=f"t{number}")
+    assert sum(map(len, breaker._declined)) == REMEMBERED

@@ -50,7 +50,7 @@ items = st.tuples(
     offsets.map(lambda back: START - back),
     st.sampled_from([f"t{n}" for n in range(25)]),
     st.sampled_from([1, 200, 201, 10**12]),
-    st.sampled_from([0, 0, 0, ring.DECLINED]),
+    st.sampled_from([0, 0, 0, ring.DECLINED, ring.REPORT]),
 )
 
 
@@ -58,13 +58,15 @@ items = st.tuples(
 @settings(deadline=None)
 def test_history_is_sorted_whole_and_free_of_repeats(some: list[Item]) -> None:
     history = told("card", some, 4)
-    expected: dict[tuple[int, int, int], int] = {}
+    expected: dict[tuple[int, int, int, int], int] = {}
     for key, time, name, _, flags in some:
         if key >= 0:
-            at = (key, time, hash64(name))
+            at = (key, time, hash64(name), flags & ring.REPORT)
             expected[at] = expected.get(at, 0) | flags
     found = [
-        ((key, int(row["time"]), int(row["id"])), int(row["flags"])) for key in range(4) for row in history.of(key)
+        ((key, int(row["time"]), int(row["id"]), int(row["flags"]) & ring.REPORT), int(row["flags"]))
+        for key in range(4)
+        for row in history.of(key)
     ]
     assert found == sorted(expected.items())
     assert (history.starts[0], history.starts[-1]) == (0, len(history.changes))

@@ -16,7 +16,9 @@ from fraud.windows import (
     ENTITIES,
     KINDS,
     RING_READ,
+    RING_SCALARS,
     RING_STATISTICS,
+    TILE_SCALARS,
     TILE_STATISTICS,
     VELOCITY_FEATURES,
     WINDOWS,
@@ -72,10 +74,10 @@ def by_filtering(entity: Entity, items: list[Item], ask: Ask) -> FloatArray:
 
 def by_oracle(entity: Entity, items: list[Item], ask: Ask) -> dict[str, float]:
     """Every statistic by name, from nothing but a list of what had arrived; copies joined here and now."""
-    first: dict[tuple[int, str], Item] = {}
+    first: dict[tuple[int, str, int], Item] = {}
     for item in arrived_by(items, ask[2]):
         if item[0] == ask[0] >= 0:
-            at = item[1], item[2]
+            at = item[1], item[2], item[4] & ring.REPORT
             kept = first.setdefault(at, item)
             first[at] = (*kept[:4], kept[4] | item[4], kept[5])
     events = [
@@ -86,14 +88,19 @@ def by_oracle(entity: Entity, items: list[Item], ask: Ask) -> dict[str, float]:
         for _, time, name, amount, flags, _ in first.values()
     ]  # fmt: skip
     events = [event for event in events if event.time_ms < ask[1]]
-    events.sort(key=lambda event: (event.time_ms, hash64(event.name)))  # of equals the newest entries are these
+    events.sort(
+        key=lambda event: (event.time_ms, hash64(event.name), event.report)
+    )  # of equals the newest entries are these
     return ring_values(events, ask[1], "m1") if KINDS[entity] == "ring" else tile_values(events, ask[1])
 
 
 def statistic_of(entity: Entity, position: int) -> str | None:
     names = RING_STATISTICS if KINDS[entity] == "ring" else TILE_STATISTICS
     row, column = divmod(position, len(names))
-    return f"{names[column]}_{WINDOWS[row].label}" if row < len(WINDOWS) else None
+    if position < len(WINDOWS) * len(names):
+        return f"{names[column]}_{WINDOWS[row].label}"
+    scalar = (RING_SCALARS if KINDS[entity] == "ring" else TILE_SCALARS)[position - len(WINDOWS) * len(names)]
+    return scalar if scalar.startswith("report") else None
 
 
 times = st.one_of(st.integers(0, 5), st.integers(0, 3 * tiles.LATENESS_MS), st.integers(0, 40 * DAY))

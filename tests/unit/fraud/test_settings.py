@@ -12,8 +12,12 @@ from fraud.settings import PREFIX, Secret, Settings, read_settings
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
 BOUNDED = {
     "REDIS_PORT": (1, 65_535),
+    "REDIS_KEY_TTL_S": (0, 315_360_000),
     "BIND_PORT": (1, 65_535),
+    "WORKERS": (0, 256),
     "DECISION_LOG_MB": (128, 10_485_760),
+    "REQUEST_BUDGET_MS": (5, 60_000),
+    "MOST_CONNECTIONS": (8, 65_536),
     "STORE_TIMEOUT_MS": (1, 10_000),
     "STALE_AFTER_S": (1, 31_536_000),
     "VELOCITY_STALE_AFTER_S": (1, 31_536_000),
@@ -160,3 +164,9 @@ def test_secret_is_not_told_by_the_refusal_of_another_setting() -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_settings({"TOLLGATE_REDIS_PASSWORD": "hunter2", "TOLLGATE_CURRENCY": "no"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_lifetime_of_keys_cuts_no_window_short() -> None:
+    assert read_settings({"TOLLGATE_REDIS_KEY_TTL_S": "2678400"}).redis_key_ttl_s == 2_678_400
+    with pytest.raises(InvalidSetting, match="would cut windows short"):
+        read_settings({"TOLLGATE_REDIS_KEY_TTL_S": "2678399"})

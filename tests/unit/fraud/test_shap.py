@@ -87,3 +87,22 @@ def test_input_that_no_tree_splits_on_has_no_share() -> None:
 def test_trees_of_one_leaf_explain_nothing() -> None:
     explainer = explain_with(parse_forest(bytes(fitted(4, 5, gamma=1e9).save_raw("json"))))
     assert attributions(explainer, sample(1, 54)[0]).tolist() == [0.0] * WIDTH
+
+
+@pytest.mark.parametrize(("depth", "onehot"), [(2, 1), (4, 1000), (6, 4), (9, 1)])
+def test_attributions_of_categorical_splits_equal_pred_contribs(depth: int, onehot: int) -> None:
+    """Several sets of one input on one path are one input's, as several thresholds are."""
+    rng = np.random.default_rng(7)
+    columns = (rng.integers(0, 40, 1_500), rng.integers(0, 5, 1_500), rng.normal(size=1_500))
+    table = np.stack(columns, axis=1).astype(np.float64)
+    table[rng.random(table.shape) < 0.1] = np.nan
+    label = (np.isin(table[:, 0], rng.choice(40, 15)) + (table[:, 1] == 3) + rng.normal(size=1_500) > 1).astype(float)
+    data = xgb.DMatrix(table, label=label, feature_types=["c", "c", "q"], enable_categorical=True, nthread=1)
+    chosen = {"objective": "binary:logistic", "max_depth": depth, "max_cat_to_onehot": onehot, "nthread": 1}
+    booster = xgb.train({**chosen, "tree_method": "hist", "min_child_weight": 0.1}, data, 25)
+    forest = parse_forest(bytes(booster.save_raw("json")))
+    expected = booster.predict(data, pred_contribs=True)[:150]
+    found = np.stack([attributions(explain_with(forest), row) for row in table[:150]])
+    assert len(forest.sets) > 0
+    assert np.abs(found - expected[:, :-1]).max() < 1e-4
+    assert np.abs(found[:, :2]).max() > 0.1

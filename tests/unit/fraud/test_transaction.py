@@ -287,3 +287,19 @@ def test_exactly_one_last_digit_passes_the_luhn_check(stem: str) -> None:
 def test_masked_text_holds_no_card_number(stem: str, around: str) -> None:
     number = next(stem + digit for digit in "0123456789" if looks_like_card_number(stem + digit))
     assert number not in masked(f"{around}{number}{around}")
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_and_no_other() -> None:
+    names = ("amount_minor", "event_time_ms", "merchant_category")
+    written = json.dumps(VALID | {name: float(VALID[name]) for name in names}).encode()
+    assert parse_transaction(written, currency="EUR") == parse_transaction(json.dumps(VALID).encode(), currency="EUR")
+    for changes, field in (
+        ({"amount_minor": 12.5}, "amount_minor"),
+        ({"amount_minor": 1e300}, "amount_minor"),
+        ({"amount_minor": 0.0}, "amount_minor"),
+        ({"amount_minor": 12.0, "merchant_category": "1"}, "merchant_category"),
+        ({"amount_minor": 12.0, "more": 1}, "more"),
+    ):
+        with pytest.raises(InvalidTransaction) as refused:
+            parse_transaction(json.dumps(VALID | changes).encode(), currency="EUR")
+        assert refused.value.field == field

@@ -153,13 +153,89 @@ def test_start_of_the_sum_is_xgboosts_for_any_base_score() -> None:
     assert different == 0
 
 
-def test_categorical_splits_are_refused() -> None:
+KINDS = ["c", "q", "c", "c"]
+
+
+def categories(rows: int, seed: int) -> FloatArray:
+    """Rows of a few, of many and of two categories beside a number; about a fifth missing."""
+    rng = np.random.default_rng(seed)
+    columns = (rng.integers(0, 7, rows), rng.normal(size=rows), rng.integers(0, 90, rows), rng.integers(0, 2, rows))
+    table = np.stack(columns, axis=1).astype(np.float64)
+    table[rng.random(table.shape) < 0.2] = np.nan
+    return table
+
+
+def categorical(rounds: int, **parameters: object) -> xgb.Booster:
+    table = categories(2_000, 1)
     rng = np.random.default_rng(2)
-    table = np.stack((rng.integers(0, 6, 500).astype(np.float64), rng.normal(size=500)), axis=1)
-    data = xgb.DMatrix(table, label=table[:, 0] % 2, feature_types=["c", "q"], enable_categorical=True, nthread=1)
-    chosen = {"objective": "binary:logistic", "tree_method": "hist", "max_cat_to_onehot": 1, "nthread": 1}
-    with pytest.raises(CorruptBundle, match="categorical splits"):
-        parse_forest(as_json(xgb.train(chosen, data, 3)))
+    risky = np.isin(table[:, 0], (1, 4, 6)) + np.isin(table[:, 2], rng.choice(90, 40, replace=False))
+    label = (risky + np.nan_to_num(table[:, 1]) + rng.normal(size=len(table)) > 1.5).astype(np.float64)
+    chosen = {
+        "objective": "binary:logistic",
+        "tree_method": "hist",
+        "nthread": 1,
+        "min_child_weight": 0.1,
+        **parameters,
+    }
+    data = xgb.DMatrix(table, label=label, feature_types=KINDS, enable_categorical=True, nthread=1)
+    return xgb.train(chosen, data, rounds)
+
+
+def assert_same_bits_of_categories(booster: xgb.Booster, table: FloatArray) -> None:
+    data = xgb.DMatrix(table, feature_types=KINDS, enable_categorical=True, nthread=1)
+    forest = parse_forest(as_json(booster))
+    found = np.array([predict_margin(forest, row) for row in table])
+    assert found.astype(np.float32).tobytes() == booster.predict(data, output_margin=True).tobytes()
+
+
+@pytest.mark.parametrize("depth", [1, 3, 6])
+@pytest.mark.parametrize("onehot", [1, 8, 1000], ids=["partitions", "both", "one against the rest"])
+def test_margins_of_categorical_splits_are_xgboosts_bits(depth: int, onehot: int) -> None:
+    booster = categorical(12, max_depth=depth, max_cat_to_onehot=onehot)
+    forest = parse_forest(as_json(booster))
+    assert len(forest.sets) > 0
+    sizes = np.array([sum(int(word).bit_count() for word in held) for held in forest.sets])
+    assert (sizes.max() > 1) == (onehot < 1000)
+    assert_same_bits_of_categories(booster, categories(600, 99))
+
+
+def test_values_that_are_no_category_of_a_set_go_xgboosts_way() -> None:
+    """Unseen, at the end of a word of bits and beyond all, negative, with a fraction, missing."""
+    rng = np.random.default_rng(3)
+    odd = np.array([0, 1, 5, 6, 7, 31, 32, 63, 64, 89, 90, 95, 96, 127, 4e9, 1e30, 1.5, 6.99, 0.5, np.nan])
+    table = rng.choice(odd, (600, 4))
+    for onehot in (1, 1000):
+        assert_same_bits_of_categories(categorical(12, max_cat_to_onehot=onehot), table)
+
+
+def test_a_set_that_many_splits_ask_about_is_asked_once() -> None:
+    forest = parse_forest(as_json(categorical(12, max_cat_to_onehot=1000)))
+    asking = (forest.feature > 2 * forest.width).sum()
+    assert 0 < len(forest.sets) < asking
+    assert forest.span == 2 * forest.width + 1 + 2 * len(forest.sets)
+
+
+def _spoil_tree(model: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> None:
+    trees = model["learner"]["gradient_booster"]["model"]["trees"]
+    change(next(tree for tree in trees if tree["categories_nodes"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda tree: tree["categories"].__setitem__(0, 65_536), "65535"),
+        (lambda tree: tree["categories"].__setitem__(0, -1), "65535"),
+        (lambda tree: tree["categories_sizes"].__setitem__(0, 0), "65535"),
+        (lambda tree: tree["categories_nodes"].__setitem__(0, 10_000), "no XGBoost JSON model"),
+        (lambda tree: tree["split_type"].__setitem__(tree["categories_nodes"][0], 0), "categorical splits"),
+        (lambda tree: tree["split_indices"].__setitem__(tree["categories_nodes"][0], 4), "input 4 of 4"),
+    ],
+)
+def test_categories_that_make_no_sense_are_refused(change: Callable[[dict[str, Any]], object], named: str) -> None:
+    model = json.loads(as_json(categorical(3)))
+    _spoil_tree(model, change)
+    with pytest.raises(CorruptBundle, match=named.replace("no XGBoost", "not an XGBoost")):
+        parse_forest(json.dumps(model).encode())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from fraud.windows import (
     RING_READ,
     RING_SCALARS,
     RING_STATISTICS,
+    TILE_SCALARS,
     TILE_STATISTICS,
     VELOCITY_FEATURES,
     WINDOWS,
@@ -44,27 +45,29 @@ def test_ring_keeps_more_than_a_read_sees() -> None:
 
 @pytest.mark.parametrize("entity", ENTITIES)
 def test_names_follow_the_scheme(entity: Entity) -> None:
-    places = ("distance_km", "speed_kmh") if entity != "ip" else ()
-    scalars = {f"{entity}_{scalar}" for scalar in ("previous_seconds", *places)}
-    scalars.add(f"{entity}_{'merchant' if entity == 'card' else 'card'}_known_30d")
+    places = ("distance_km", "speed_kmh") if entity in ("card", "device") else ()
+    risks = {"device": ("report_risk_7d",), "merchant": TILE_SCALARS}.get(entity, ())
+    scalars = {f"{entity}_{scalar}" for scalar in (*places, *risks)}
+    if KINDS[entity] == "ring":
+        scalars |= {f"{entity}_previous_seconds", f"{entity}_{'merchant' if entity == 'card' else 'card'}_known_30d"}
     names = [feature.name for feature in VELOCITY_FEATURES[entity]]
     windowed = [name for name in names if name not in scalars]
     for name in windowed:
         found = SCHEME.fullmatch(name)
         assert found is not None, name
         assert found["entity"] == entity
-    assert len(names) - len(windowed) == (len(scalars) if KINDS[entity] == "ring" else 0)
+    assert len(names) - len(windowed) == len(scalars)
 
 
 def test_every_name_is_generated_once() -> None:
     names = [feature.name for entity in ENTITIES for feature in VELOCITY_FEATURES[entity]]
-    assert len(set(names)) == len(names) == 129
+    assert len(set(names)) == len(names) == 135
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
 def test_every_position_is_read_once_and_lies_in_the_table(entity: Entity) -> None:
     statistics = RING_STATISTICS if KINDS[entity] == "ring" else TILE_STATISTICS
-    scalars = len(RING_SCALARS) if KINDS[entity] == "ring" else 0
+    scalars = len(RING_SCALARS if KINDS[entity] == "ring" else TILE_SCALARS)
     positions = [feature.position for feature in VELOCITY_FEATURES[entity]]
     assert len(set(positions)) == len(positions)
     assert max(positions) < len(WINDOWS) * len(statistics) + scalars
@@ -76,7 +79,7 @@ def test_position_names_the_statistic_and_window_of_the_feature(entity: Entity) 
     parties = PARTIES[entity]
     for feature in VELOCITY_FEATURES[entity]:
         row, column = divmod(feature.position, len(statistics))
-        if row == len(WINDOWS):
+        if feature.position >= len(WINDOWS) * len(statistics):
             continue
         statistic = statistics[column].replace("party", parties[0]).replace("other", parties[1])
         assert feature.name == f"{entity}_{statistic}_{WINDOWS[row].label}"

@@ -47,7 +47,7 @@ def test_lines_and_metrics_have_the_scorers_names() -> None:
     assert msgspec.json.decode(msgspec.json.encode(written), type=ShadowLine).challenger_outcome == "decline"
     metrics = Metrics()
     metrics.scores.add(0.5, ("v",))
-    told = json.loads(embedded.EmbeddedMetrics(metrics, version=lambda: "v", write=lambda _: None).line(0))
+    told = json.loads(embedded.EmbeddedMetrics(metrics, version=lambda: "v", write=lambda _: None).lines(0)[-1])
     directive = told["_aws"]["CloudWatchMetrics"][0]
     assert directive["Namespace"] == NAMESPACE
     assert [DIMENSION] in directive["Dimensions"]

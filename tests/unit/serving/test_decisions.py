@@ -11,11 +11,12 @@ from fraud.errors import TollgateError
 from fraud.features import FEATURE_NAMES, NO_PROFILES
 from fraud.policy import Decision, Policy
 from fraud.windows import ENTITIES
-from serving import decisions
+from serving import decisions, line_file
 from serving.decisions import DecisionLog, Made
+from serving.log_reading import read_log
 from serving.metrics import Metrics
 from serving.online import Online
-from serving.rescore import read_log, rescore
+from serving.rescore import rescore
 from stores.layout import encode_timestamp, encode_value
 from tests.support.bundles import bundle_files
 from tests.support.scorers import ROOT, payment
@@ -64,7 +65,7 @@ def test_every_decision_is_written_with_its_exact_vector(tmp_path: Path) -> None
 
 def test_scores_come_out_bit_for_bit_again(tmp_path: Path) -> None:
     written(tmp_path, 100)
-    found = rescore(tmp_path, {BUNDLE.version: BUNDLE})
+    found = rescore(read_log(tmp_path), {BUNDLE.version: BUNDLE})
     assert (found.compared, found.different, found.unreadable, found.other_model) == (100, 0, 0, 0)
 
 
@@ -74,14 +75,14 @@ def test_a_changed_vector_is_found_by_its_decision(tmp_path: Path) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     lines[4] = lines[4].replace(b'"score":0.', b'"score":0.0')
     file.write_bytes(b"".join(lines))
-    found = rescore(tmp_path, {BUNDLE.version: BUNDLE})
+    found = rescore(read_log(tmp_path), {BUNDLE.version: BUNDLE})
     assert found.differences == ["d4"]
 
 
 def test_other_thresholds_change_outcomes_and_no_score(tmp_path: Path) -> None:
     written(tmp_path, 60)
     strict = Policy("strict", review_at=1e-9, decline_at=1e-9)
-    found = rescore(tmp_path, {BUNDLE.version: BUNDLE}, policy=strict)
+    found = rescore(read_log(tmp_path), {BUNDLE.version: BUNDLE}, policies={BUNDLE.version: strict})
     assert found.different == 0
     assert {change.partition(" > ")[2] for change in found.outcomes} == {"decline"}
     assert sum(found.outcomes.values()) == 60
@@ -90,7 +91,7 @@ def test_other_thresholds_change_outcomes_and_no_score(tmp_path: Path) -> None:
 def test_decisions_of_another_model_are_told_apart(tmp_path: Path) -> None:
     written(tmp_path, 5)
     other = open_bundle(bundle_files(seed=2))
-    found = rescore(tmp_path, {other.version: other})
+    found = rescore(read_log(tmp_path), {other.version: other})
     assert (found.compared, found.other_model) == (0, 5)
 
 
@@ -98,16 +99,16 @@ def test_a_torn_last_line_is_counted_and_costs_no_other(tmp_path: Path) -> None:
     written(tmp_path, 5)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-50])
-    found = rescore(tmp_path, {BUNDLE.version: BUNDLE})
+    found = rescore(read_log(tmp_path), {BUNDLE.version: BUNDLE})
     assert (found.compared, found.unreadable) == (4, 1)
 
 
 def test_asking_for_an_unknown_decision_or_log_says_so(tmp_path: Path) -> None:
     with pytest.raises(TollgateError, match="no decision log"):
-        rescore(tmp_path, {})
+        rescore(read_log(tmp_path), {})
     written(tmp_path, 1)
     with pytest.raises(TollgateError, match="'d9'"):
-        rescore(tmp_path, {BUNDLE.version: BUNDLE}, decision_id="d9")
+        rescore(read_log(tmp_path), {BUNDLE.version: BUNDLE}, decision_id="d9")
 
 
 def test_a_full_queue_loses_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +123,7 @@ def test_a_full_queue_loses_and_counts(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_files_are_closed_when_they_are_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decisions, "FILE_BYTES", 400_000)
+    monkeypatch.setattr(line_file, "FILE_BYTES", 400_000)
     written(tmp_path, 700)
     sizes = [file.stat().st_size for file in tmp_path.iterdir()]
     assert len(sizes) > 1
@@ -145,7 +146,7 @@ def test_a_full_disk_is_counted_and_leaves_no_torn_line(tmp_path: Path) -> None:
         "metrics = facts.Metrics()\n"
         "log = facts.DecisionLog(Path(sys.argv[1]), metrics=metrics)\n"
         "everything = [facts.made(number) for number in range(600)]\n"
-        "log._open(Path(sys.argv[1]))\n"
+        "log._file.start()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))\n"
         "for item in everything:\n"
         "    log.append(item)\n"
@@ -163,3 +164,19 @@ def test_a_full_disk_is_counted_and_leaves_no_torn_line(tmp_path: Path) -> None:
     lines = list(read_log(directory))
     assert None not in lines
     assert len(lines) == logged
+
+
+def test_a_file_that_another_worker_deletes_first_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        (tmp_path / f"decisions-0000-1-{number:04d}.jsonl").write_bytes(b"{}\n" * 10)
+    (tmp_path / "decisions-0000-1-0001.jsonl").unlink()
+    (tmp_path / "decisions-0000-1-0001.jsonl").symlink_to(tmp_path / "gone")  # there when listed, not when looked at
+    metrics = Metrics()
+    monkeypatch.setattr("serving.decisions.FILE_BYTES", 20)
+    log = DecisionLog(tmp_path, metrics=metrics, most_bytes=50)
+    log.start()
+    log.close()
+    assert metrics.decisions_lost.total() == 20
+    assert len([path for path in tmp_path.iterdir() if path.exists()]) == 2

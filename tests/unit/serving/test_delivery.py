@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving import delivery
+from serving import decisions, delivery, line_file
 from serving.decisions import DecisionLog
 from serving.delivery import Delivery
 from serving.metrics import Metrics
@@ -71,8 +71,7 @@ def started(endpoint: str, metrics: Metrics) -> Delivery:
 
 def lines(count: int) -> list[bytes]:
     """Return lines as the decision log writes them."""
-    log = DecisionLog(None, metrics=Metrics())
-    return [log._line(made(number)) for number in range(count)]
+    return [decisions._line(made(number)) for number in range(count)]
 
 
 def test_every_decision_arrives_in_s3_as_it_was_logged() -> None:
@@ -176,9 +175,8 @@ def test_batches_keep_within_firehoses_limits() -> None:
 
 
 def test_the_disks_share_is_kept_and_what_goes_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving import decisions
 
-    monkeypatch.setattr(decisions, "FILE_BYTES", 20_000)
+    monkeypatch.setattr(line_file, "FILE_BYTES", 20_000)
     metrics = Metrics()
     log = DecisionLog(tmp_path, metrics=metrics, most_bytes=100_000)
     log.start()

@@ -1,7 +1,14 @@
 import json
+from typing import Any
 
 from serving.embedded import ENOUGH, NAMESPACE, SERVICE, EmbeddedMetrics
 from serving.metrics import Metrics
+
+
+def only_line(embedded: EmbeddedMetrics, now_ms: int) -> dict[str, Any]:
+    (line,) = embedded.lines(now_ms)
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None:
@@ -9,7 +16,7 @@ def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None
     metrics.decisions.add(("m1", "p1", "decline", "true"), 3)
     metrics.decisions.add(("m1", "p1", "approve", "false"), 7)
     metrics.requests.add(("/invocations", "500"), 2)
-    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1_770_000_000_000))
+    line = only_line(EmbeddedMetrics(metrics, version=lambda: "m1", write=print), 1_770_000_000_000)
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert (directive["Namespace"], directive["Dimensions"]) == (NAMESPACE, [["Service"], ["ModelVersion"]])
     assert line["_aws"]["Timestamp"] == 1_770_000_000_000
@@ -23,10 +30,10 @@ def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None
 def test_tiers_and_overrides_are_counted_by_name() -> None:
     metrics = Metrics()
     for tier, count in (("full", 9), ("partial", 1), ("no_velocity", 2), ("request_only", 3)):
-        metrics.tiers.add((tier,), count)
+        metrics.tiers.add(("m1", tier), count)
     for override, count in (("allow_list", 1), ("block_list", 2), ("decline_cap", 3), ("control_group", 4)):
-        metrics.overrides.add((override,), count)
-    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1))
+        metrics.overrides.add(("m1", override), count)
+    line = only_line(EmbeddedMetrics(metrics, version=lambda: "m1", write=print), 1)
     assert [line[f"Tier{name}"] for name in ("Partial", "NoVelocity", "RequestOnly")] == [1, 2, 3]
     names = ("AllowList", "BlockList", "DeclineCap", "ControlGroup")
     assert [line[f"Override{name}"] for name in names] == [1, 2, 3, 4]
@@ -36,10 +43,10 @@ def test_the_next_line_tells_only_what_happened_since() -> None:
     metrics = Metrics()
     embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)
     metrics.decisions.add(("m1", "p1", "approve", "false"), 5)
-    metrics.latency.add(0.0004, ("total",))
-    first = json.loads(embedded.line(1))
+    metrics.latency.add(0.0004, ("m1", "total"))
+    first = only_line(embedded, 1)
     metrics.decisions.add(("m1", "p1", "approve", "false"), 2)
-    second = json.loads(embedded.line(2))
+    second = only_line(embedded, 2)
     assert (first["Decisions"], second["Decisions"]) == (5, 2)
     assert first["TotalLatencyP99"] == 500.0
     assert "TotalLatencyP99" not in second
@@ -55,10 +62,10 @@ def test_share_of_declines_and_mean_score_are_those_since_the_last_line() -> Non
     metrics = Metrics()
     embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)
     decide(metrics, "approve", 0.25, 100)
-    first = json.loads(embedded.line(1))
+    first = only_line(embedded, 1)
     decide(metrics, "approve", 0.25, 75)
     decide(metrics, "decline", 0.75, 25)
-    second = json.loads(embedded.line(2))
+    second = only_line(embedded, 2)
     assert (first["DeclineShare"], second["DeclineShare"]) == (0.0, 25.0)
     assert (first["ScoreMean"], second["ScoreMean"]) == (0.25, 0.375)
     units = {item["Name"]: item["Unit"] for item in second["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
@@ -69,18 +76,18 @@ def test_too_few_decisions_have_no_share_and_are_in_the_next_mean() -> None:
     metrics = Metrics()
     embedded = EmbeddedMetrics(metrics, version=lambda: "m1", write=print)
     decide(metrics, "decline", 1.0, ENOUGH - 1)
-    assert "DeclineShare" not in json.loads(embedded.line(1))
+    assert "DeclineShare" not in (only_line(embedded, 1))
     decide(metrics, "approve", 0.0, ENOUGH + 1)
-    assert json.loads(embedded.line(2))["ScoreMean"] == (ENOUGH - 1) / (2 * ENOUGH)
+    assert (only_line(embedded, 2))["ScoreMean"] == (ENOUGH - 1) / (2 * ENOUGH)
 
 
 def test_percentiles_are_the_bounds_that_hold_them() -> None:
     metrics = Metrics()
     for _ in range(97):
-        metrics.latency.add(0.0015, ("total",))
+        metrics.latency.add(0.0015, ("m", "total"))
     for _ in range(3):
-        metrics.latency.add(0.2, ("total",))
-    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m", write=print).line(1))
+        metrics.latency.add(0.2, ("m", "total"))
+    line = only_line(EmbeddedMetrics(metrics, version=lambda: "m", write=print), 1)
     assert (line["TotalLatencyP50"], line["TotalLatencyP95"], line["TotalLatencyP99"]) == (2_000, 2_000, 250_000)
     assert "StoreLatencyP50" not in line
 
@@ -92,3 +99,27 @@ def test_lines_are_written_when_it_ends() -> None:
     embedded.close()
     assert len(lines) == 1
     assert lines[0].endswith(b"}\n")
+
+
+def test_after_a_reload_nothing_of_the_version_before_is_credited_to_its_successor() -> None:
+    metrics, serving = Metrics(), ["m1"]
+    embedded = EmbeddedMetrics(metrics, version=lambda: serving[0], write=print)
+    decide(metrics, "decline", 0.75, 60)
+    only_line(embedded, 1)
+    decide(metrics, "decline", 0.75, 70)
+    metrics.missing.add(("m1", "card_velocity"), 5)
+    metrics.latency.add(0.2, ("m1", "total"))
+    serving[0] = "m2"
+    metrics.decisions.add(("m2", "p1", "approve", "false"), 4)
+    metrics.latency.add(0.0004, ("m2", "total"))
+    metrics.refusals.add(("code", "field"), 3)
+    before, now = map(json.loads, embedded.lines(2))
+    assert [line["ModelVersion"] for line in (before, now)] == ["m1", "m2"]
+    assert [line["Decisions"] for line in (before, now)] == [70, 4]
+    assert [line["Decline"] for line in (before, now)] == [70, 0]
+    assert [line["MissingViews"] for line in (before, now)] == [5, 0]
+    assert [line["TotalLatencyP99"] for line in (before, now)] == [250_000, 500]
+    assert (before["DeclineShare"], "DeclineShare" in now) == (100.0, False)
+    assert ("Refusals" in before, now["Refusals"]) == (False, 3)
+    later = only_line(embedded, 3)  # what has ended is told once
+    assert (later["ModelVersion"], later["Decisions"], later["Refusals"]) == ("m2", 0, 0)

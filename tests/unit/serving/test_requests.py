@@ -140,3 +140,17 @@ def test_what_is_no_batch_is_refused(body: bytes, status: int) -> None:
     with pytest.raises(RequestRefused) as refused:
         split_rows(body)
     assert refused.value.status == status
+
+
+def test_the_attributes_of_a_request_are_read_in_any_order_and_an_impossible_budget_is_refused() -> None:
+    def asked(text: bytes) -> tuple[bool, int | None]:
+        found = read_headers([TYPE, (b"x-amzn-sagemaker-custom-attributes", text)], b"")
+        return found.explain, found.budget_ms
+
+    assert asked(b"explain") == (True, None)
+    assert asked(b"budget_ms=200, explain,other=1") == (True, 200)
+    assert asked(b"other") == (False, None)
+    for text in (b"budget_ms=0", b"budget_ms=60001", b"budget_ms=-1", b"budget_ms=\xb2", b"budget_ms"):
+        with pytest.raises(RequestRefused, match="budget") as refused:
+            asked(text)
+        assert refused.value.status == 422

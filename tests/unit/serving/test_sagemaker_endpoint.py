@@ -120,8 +120,8 @@ def runtime(answer: Callable[[int], Answer]) -> Iterator[tuple[str, Asked]]:
         thread.join()
 
 
-def endpoint(address: str, timeout_s: float = 20.0) -> SageMakerEndpoint:
-    return SageMakerEndpoint("tollgate-dev-scorer", region=REGION, endpoint_url=address, timeout_s=timeout_s)
+def endpoint(address: str) -> SageMakerEndpoint:
+    return SageMakerEndpoint("tollgate-dev-scorer", region=REGION, endpoint_url=address)
 
 
 def test_an_invocation_is_signed_and_carries_the_transaction_the_inference_id_and_the_wish_for_reasons() -> None:
@@ -161,13 +161,24 @@ def test_a_busy_runtime_is_asked_again_with_the_same_transaction() -> None:
     assert len({(request["body"], request["x-amzn-sagemaker-inference-id"]) for request in asked}) == 1
 
 
-def test_a_silent_runtime_and_none_at_all_are_no_answer() -> None:
-    with runtime(lambda _: (200, ANSWER, 1.0)) as (address, asked):
-        with pytest.raises(NoAnswer, match="ReadTimeoutError"):
-            Client(endpoint(address, timeout_s=0.2), timeout_s=5, attempts=2).decide(payment(1))
-        assert len(asked) == 2
-    with pytest.raises(NoAnswer, match="EndpointConnectionError"):
-        Client(endpoint(f"http://127.0.0.1:{free_port()}"), timeout_s=5, attempts=1).decide(payment(1))
+def test_a_silent_runtime_is_given_up_at_the_deadline_of_the_question() -> None:
+    with runtime(lambda _: (200, ANSWER, 20.0)) as (address, asked):
+        asking = Client(endpoint(address), timeout_s=0.25)
+        begun = time.monotonic()
+        with pytest.raises(NoAnswer, match="TimeoutError"):
+            asking.decide(payment(1))
+        assert time.monotonic() - begun < 5.0  # it would have thought for 20 s
+        assert len(asked) == 1
+
+
+def test_no_runtime_at_all_and_no_credentials_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(NoAnswer, match="ConnectionRefusedError"):
+        Client(endpoint(nobody), timeout_s=5, attempts=1).decide(payment(1))
+    keyless = endpoint(nobody)
+    monkeypatch.setattr(keyless, "_credentials", None)
+    with pytest.raises(NoAnswer, match="no AWS credentials"):
+        Client(keyless, timeout_s=5, attempts=1).decide(payment(1))
 
 
 def test_a_hedged_question_is_answered_by_whoever_is_first() -> None:

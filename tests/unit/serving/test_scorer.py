@@ -27,10 +27,11 @@ from fraud.windows import ENTITIES, Entity
 from serving.connection import Reply
 from serving.decisions import DecisionLog
 from serving.lists import ListEntry, make_lists
+from serving.log_reading import read_log
 from serving.metrics import Metrics
 from serving.model import prepare_model
 from serving.overrides import Overrides
-from serving.rescore import read_log, rescore
+from serving.rescore import rescore
 from serving.scorer import Scorer
 from serving.store import OnlineStore
 from stores.layout import Value, encode_timestamp, encode_value
@@ -183,7 +184,7 @@ def test_what_is_unread_is_null_and_the_fallback_fitted_to_that_scores(
     row = expected[[FEATURE_NAMES.index(name) for name in model.features]]
     assert decision.score == model.score(row)
     assert decision.outcome == POLICY.outcome(decision.score, degraded=bool(unread), tier=tier)
-    assert served.metrics.tiers.values == {(tier,): 1}
+    assert served.metrics.tiers.values == {(BUNDLE.version, tier): 1}
     assert served.store.sends == 1
 
 
@@ -238,7 +239,7 @@ def test_every_tier_is_made_again_bit_for_bit(served: World) -> None:
         served.decide(payment(number), f"d{number}")
     tiers = {line.tier for line in served.logged()}
     assert tiers == {"full", *FALLBACKS}
-    found = rescore(served.folder, {BUNDLE.version: BUNDLE})
+    found = rescore(read_log(served.folder), {BUNDLE.version: BUNDLE})
     assert (found.compared, found.different, found.unreadable) == (len(SUBSETS) * 3, 0, 0)
 
 
@@ -251,7 +252,22 @@ def test_a_changed_tier_in_the_log_is_found(served: World) -> None:
     tiers: tuple[Tier, ...] = ("full", "no_velocity")
     for tier in tiers:
         file.write_bytes(text.replace(b'"tier":"partial"', f'"tier":"{tier}"'.encode()))
-        assert rescore(served.folder, {BUNDLE.version: BUNDLE}).different == 1
+        assert rescore(read_log(served.folder), {BUNDLE.version: BUNDLE}).different == 1
+
+
+def test_what_fails_closed_or_open_says_so_before_the_reasons_of_the_score(tmp_path: Path) -> None:
+    closed = world(tmp_path / "closed", with_policy(bundle_files(), Policy("p", 1.0, 1.0, missing_outcome="review")))
+    assert closed.decide(payment(3)).reasons == ()
+    closed.store.down = ("card",)
+    decision = closed.decide(payment(3))
+    assert (decision.outcome, decision.reasons[0].code) == ("review", "FAILED_CLOSED")
+    assert decision.reasons[0].text == "review instead of approve: card_velocity, card_profile could not be read"
+    softened = Policy("p", 1e-9, 1e-9, tiers={"partial": TierPolicy(1e-9, 1e-9, {"decline": "review"})})
+    opened = world(tmp_path / "open", with_policy(bundle_files(tiers=FALLBACKS), softened))
+    opened.store.down = ("device",)
+    decision = opened.decide(payment(3))
+    assert (decision.outcome, decision.reasons[0].code) == ("review", "FAILED_OPEN")
+    assert all(reason.weight > 0.0 for reason in decision.reasons[1:])
 
 
 def served_with(folder: Path, **changes: Any) -> World:
@@ -277,12 +293,16 @@ def test_a_list_decides_and_is_named_beside_the_score(tmp_path: Path, entity: st
     served.overrides.lists = make_lists([entry(entity, key, "allow"), entry("card", "c1", "block")])
     blocked = served.decide(transaction)
     assert (blocked.outcome, blocked.override, blocked.propensity) == ("decline", "block_list", 1.0)
-    assert blocked.reasons
+    assert blocked.reasons[0].code == "BLOCK_LISTED"
+    assert blocked.reasons[0].text == "the card is on the block list"
+    assert len(blocked.reasons) > 1
+    names = {"ip": "network address"}
+    assert [reason.text for reason in allowed.reasons] == [f"the {names.get(entity, entity)} is on the allow list"]
     served.overrides.lists = make_lists([entry(entity, key, "allow", expires_ms=NOW // 2)])
     assert served.decide(transaction).override == ""
     assert [line.override for line in served.logged()] == ["", "allow_list", "block_list", ""]
     bundle = served.scorer.model.bundle
-    assert rescore(served.folder, {bundle.version: bundle}).different == 0
+    assert rescore(read_log(served.folder), {bundle.version: bundle}).different == 0
 
 
 def test_a_segments_thresholds_are_used_and_named(tmp_path: Path) -> None:
@@ -292,7 +312,7 @@ def test_a_segments_thresholds_are_used_and_named(tmp_path: Path) -> None:
     assert (games.outcome, games.segment) == ("decline", "")
     bundle = served.scorer.model.bundle
     served.log.flush()
-    assert rescore(served.folder, {bundle.version: bundle}).different == 0
+    assert rescore(read_log(served.folder), {bundle.version: bundle}).different == 0
 
 
 def test_declines_beyond_the_cap_become_reviews_and_are_counted(tmp_path: Path) -> None:
@@ -300,11 +320,12 @@ def test_declines_beyond_the_cap_become_reviews_and_are_counted(tmp_path: Path) 
     decisions = [served.decide(payment(number), f"d{number}") for number in range(50)]
     assert [decision.outcome for decision in decisions] == ["decline"] * 19 + ["review"] * 31
     assert {decision.scored_outcome for decision in decisions} == {"decline"}
-    assert served.metrics.overrides.values == {("decline_cap",): 31}
+    assert [decision.reasons[0].code == "DECLINES_CAPPED" for decision in decisions] == [False] * 19 + [True] * 31
+    assert {labels[1]: count for labels, count in served.metrics.overrides.values.items()} == {"decline_cap": 31}
     assert b"tollgate_decline_cap 2" in served.metrics.render()
     bundle = served.scorer.model.bundle
     served.log.flush()
-    assert rescore(served.folder, {bundle.version: bundle}).different == 0
+    assert rescore(read_log(served.folder), {bundle.version: bundle}).different == 0
 
 
 def test_the_control_group_lets_its_share_through_under_its_caps_and_an_audit_agrees(tmp_path: Path) -> None:
@@ -317,6 +338,7 @@ def test_the_control_group_lets_its_share_through_under_its_caps_and_an_audit_ag
     assert sum(amounts[decision.transaction_id] for decision in drawn) <= 60_000
     assert max(amounts[decision.transaction_id] for decision in drawn) <= 3000
     assert {(d.outcome, d.propensity) for d in drawn} == {("approve", 0.25)}
+    assert {tuple(reason.code for reason in d.reasons) for d in drawn} == {("CONTROL_GROUP",)}
     for decision in decisions:
         if amounts[decision.transaction_id] > 3000:
             assert (decision.outcome, decision.propensity) == ("decline", 1.0)
@@ -324,7 +346,7 @@ def test_the_control_group_lets_its_share_through_under_its_caps_and_an_audit_ag
     assert (again.outcome, again.override, again.propensity) == ("approve", "control_group", 0.25)
     bundle = served.scorer.model.bundle
     served.log.flush()
-    found = rescore(served.folder, {bundle.version: bundle})
+    found = rescore(read_log(served.folder), {bundle.version: bundle})
     assert (found.compared, found.different) == (301, 0)
 
 
@@ -338,7 +360,7 @@ def test_an_approval_that_the_lot_does_not_give_is_found_by_an_audit(tmp_path: P
     (file,) = served.folder.iterdir()
     file.write_bytes(msgspec.json.encode(forged) + b"\n")
     bundle = served.scorer.model.bundle
-    assert rescore(served.folder, {bundle.version: bundle}).different == 1
+    assert rescore(read_log(served.folder), {bundle.version: bundle}).different == 1
 
 
 def test_nothing_is_drawn_from_what_a_list_blocks(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A challenger scores along: its scores are its own, nobody waits for it, and what it misses is counted."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -16,8 +18,9 @@ from serving.metrics import Metrics
 from serving.online import Online
 from serving.shadow import FOLDER, Shadow, ShadowDecision
 from stores.bundle_files import point_to, write_bundle
+from stores.bundle_signature import sign_bundle
 from tests.support.bundles import bundle_files
-from tests.support.scorers import await_true, payment
+from tests.support.scorers import ROOT, await_true, payment
 
 CHAMPION, CHALLENGER = open_bundle(bundle_files(1)), open_bundle(bundle_files(2))
 NOTHING = Online(dict.fromkeys(ENTITIES, b""), NO_PROFILES, (), (), (), {}, {})
@@ -98,6 +101,18 @@ def test_a_bundle_that_does_not_verify_never_scores(tmp_path: Path) -> None:
     assert shadow.model is None
 
 
+def test_an_unsigned_bundle_is_refused_and_counted_when_a_key_is_set(tmp_path: Path) -> None:
+    key, metrics, place = b"k" * 32, Metrics(), write_bundle(bundle_files(2), tmp_path / "b")
+    shadow = Shadow(place, log=None, metrics=metrics, key=key)
+    shadow._reloader.look()
+    assert metrics.bundles_refused.values == {("shadow",): 1}
+    assert not metrics.bundles_loaded.values
+    sign_bundle(place, key)
+    shadow._reloader.wake()
+    shadow._reloader.look()
+    assert metrics.bundles_loaded.values == {("shadow", CHALLENGER.version): 1}
+
+
 def test_a_disk_that_refuses_costs_the_lines_and_nothing_else(tmp_path: Path) -> None:
     metrics = Metrics()
     shadow = Shadow(write_bundle(bundle_files(2), tmp_path / "b"), log=tmp_path / "log", metrics=metrics)
@@ -105,3 +120,28 @@ def test_a_disk_that_refuses_costs_the_lines_and_nothing_else(tmp_path: Path) ->
     shadow.offer(made(1))
     shadow.flush()  # the directory was never made
     assert (metrics.shadow_decisions.total(), metrics.shadow_lost.total()) == (1, 1)
+
+
+def test_a_full_disk_leaves_no_torn_line_in_the_shadows_log(tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow beyond a limit in the middle of a line."""
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from serving.line_file import LineFile\n"
+        "file = LineFile(Path(sys.argv[1]), 'shadow', most_bytes=1 << 30, lost=print)\n"
+        "file.start()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1050, 1050))\n"
+        "refused = 0\n"
+        "for number in range(5):\n"
+        "    try:\n"
+        "        file.write(b''.join(b'%099d\\n' % line for line in range(4)))\n"
+        "    except OSError:\n"
+        "        refused += 1\n"
+        "print(refused)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    (path,) = tmp_path.glob("shadow-*.jsonl")
+    assert ran.stdout == "3\n"
+    assert path.read_bytes() == b"".join(b"%099d\n" % line for line in range(4)) * 2

@@ -74,7 +74,10 @@ def test_swap_expects_what_was_read_and_raise_what_is_smaller_or_older() -> None
     assert next_["Item"] == item(
         entity_id("card_id", "c1"), {"card_state": encode_value(b"state"), "card_revision": encode_value(2)}, 5000, 2
     )
-    assert raise_state("t", next_["Item"])["ExpressionAttributeValues"] == {":new": {"N": "2"}}
+    assert raise_state("t", next_["Item"])["ExpressionAttributeValues"] == {
+        ":new": {"N": "2"},
+        ":time": {"S": encode_time(5000)},
+    }
     assert raise_time("t", next_["Item"])["ExpressionAttributeValues"] == {":new": {"S": encode_time(5000)}}
 
 

@@ -30,7 +30,7 @@ def read(location: Location, *columns: str) -> list[Any]:
 def test_a_column_that_one_file_lacks_is_not_filled_with_nulls(tmp_path: Path) -> None:
     location = written(tmp_path / "drift", a={"x": [1], "y": ["p"]}, b={"x": [2]})
     assert read(location, "x") == [1, 2]
-    with pytest.raises(UnreadableSource, match=r"drift/b\.parquet has no column 'y'"):
+    with pytest.raises(UnreadableSource, match=r"drift/b\.parquet has no column 'y'; it has event_timestamp, x"):
         read(location, "y")
 
 
@@ -38,6 +38,30 @@ def test_a_type_that_would_change_values_names_file_and_column(tmp_path: Path) -
     location = written(tmp_path / "drift", a={"x": [1]}, b={"x": [1.5]})
     with pytest.raises(UnreadableSource, match=r"drift/b\.parquet has column 'x' as double, .* as int64"):
         read(location, "x")
+
+
+def test_the_first_file_is_held_to_what_the_others_have(tmp_path: Path) -> None:
+    location = written(tmp_path / "drift", a={"x": [1]}, b={"x": [2], "y": ["p"]})
+    with pytest.raises(UnreadableSource, match=r"drift/a\.parquet has no column 'y'; it has event_timestamp, x"):
+        read(location, "y")
+
+
+def test_a_declared_schema_holds_even_where_all_files_agree(tmp_path: Path) -> None:
+    location = written(tmp_path / "agreed", a={"x": [1], "y": pa.array([None], pa.string())}, b={"x": [2], "y": ["p"]})
+    right = pa.schema([pa.field("x", pa.int32()), pa.field("y", pa.string(), nullable=False)])
+    table = read_files(location, ["x"], "event_timestamp", Span(), declared=right)
+    assert (table["x"].type, table["x"].to_pylist()) == (pa.int32(), [1, 2])
+    with pytest.raises(UnreadableSource, match=r"agreed/a\.parquet holds 1 nulls in column 'y'"):
+        read_files(location, ["y"], "event_timestamp", Span(), declared=right)
+    with pytest.raises(UnreadableSource, match=r"agreed/a\.parquet has column 'x' as int64, not string"):
+        read_files(location, ["x"], "event_timestamp", Span(), declared=pa.schema([("x", pa.string())]))
+
+
+def test_a_declared_time_may_be_finer_than_its_schema(tmp_path: Path) -> None:
+    fine = pa.array([START_MS * 1_000_000 + 999], pa.int64()).cast(pa.timestamp("ns"))
+    location = written(tmp_path / "fine", a={"seen": fine})
+    table = read_files(location, ["seen"], "event_timestamp", Span(), declared=pa.schema([("seen", MOMENT)]))
+    assert table["seen"].cast(pa.int64()).to_pylist() == [START_MS * 1000]
 
 
 def test_types_that_keep_every_value_may_differ(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from fraud.errors import InvalidTransaction
 from fraud.record import Record, RecordReader, Report, encode_record, records_of
+from fraud.tiles import FUTURE_TOLERANCE_MS, LATENESS_MS
 from streaming.arrivals import (
-    FUTURE_TOLERANCE_MS,
     Arrival,
     arrival_from_lambda,
     arrival_from_read,
@@ -58,10 +58,20 @@ def test_poison_is_refused_with_its_field(data: bytes, field: str) -> None:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("data", [body(schema=2), body(schema=2, surprise=1), b'{"schema": 2, "what": [1, 2]}'])
+def test_record_of_another_schema_is_told_so_whatever_else_is_new_in_it(data: bytes) -> None:
+    with pytest.raises(InvalidTransaction, match=r"^schema: 2 is not 1$"):
+        read_arrival(arrived(data), RecordReader(currency="EUR"))
+
+
+def test_sender_may_not_run_ahead_by_as_much_as_others_may_come_late() -> None:
+    assert FUTURE_TOLERANCE_MS * 6 <= LATENESS_MS
+
+
 def test_future_is_measured_against_the_arrival() -> None:
     data = body(event_time_ms=START)
     assert read_arrival(arrived(data, START - FUTURE_TOLERANCE_MS), RecordReader(currency="EUR")).key == "c1"
-    with pytest.raises(InvalidTransaction, match="300001 ms after its arrival"):
+    with pytest.raises(InvalidTransaction, match=r"lies in the future, 5001 ms after its arrival"):
         read_arrival(arrived(data, START - FUTURE_TOLERANCE_MS - 1), RecordReader(currency="EUR"))
 
 

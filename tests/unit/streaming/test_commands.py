@@ -29,12 +29,13 @@ def test_read_asks_for_state_and_revision(entity: Entity, project: str, name: st
 @pytest.mark.parametrize("entity", ENTITIES)
 @pytest.mark.parametrize("time_ms", [0, 999, 1_000, NOW, NOW - NOW % 1000])
 @pytest.mark.parametrize("length", [0, 1, 126, 127, 128, 16_383, 16_384])
-def test_swap_writes_the_layouts_fields(entity: Entity, time_ms: int, length: int) -> None:
+@pytest.mark.parametrize("lifetime_s", [0, 2_678_400])
+def test_swap_writes_the_layouts_fields(entity: Entity, time_ms: int, length: int, lifetime_s: int) -> None:
     state = bytes(range(256)) * 65
     key, view = entity_key(JOIN_KEYS[entity], "c1", "fraud"), state_view(entity)
     fields = state_fields(view, state[:length], 300, time_ms)
-    wanted = packed("EVALSHA", SWAP_SHA, "1", key, view.revision, encode_value(299), *fields)
-    parts = StateCommands(entity, "fraud").swap("c1", encode_value(299), state[:length], 300, time_ms)
+    wanted = packed("EVALSHA", SWAP_SHA, "1", key, view.revision, encode_value(299), str(lifetime_s), *fields)
+    parts = StateCommands(entity, "fraud", lifetime_s).swap("c1", encode_value(299), state[:length], 300, time_ms)
     assert b"".join(parts) == wanted
 
 

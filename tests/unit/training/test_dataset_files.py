@@ -41,6 +41,10 @@ SHOWN = Shown(nothing, nothing)
 Build = Callable[..., Dataset]
 
 
+def midnight(day: str) -> int:
+    return int(np.datetime64(day, "ms").astype(np.int64))
+
+
 SAMPLED = replace(REQUEST, sampling=Sampling(0.5), as_known=AsKnown(2_000))
 
 
@@ -89,6 +93,9 @@ def test_the_manifest_counts_what_is_there(sets: dict[str, Dataset], filled: Fea
     assert audit["rows_compared"] == len(inside)
     assert audit["probes"] > 0
     assert all(audit["changes"][kind] > 0 for kind in ("future", "same time", "late arrival", "own"))
+    days = {"first_day": day_text(START_MS), "last_day": day_text(MIDDLE_MS - DAY_MS), "days_without_rows": []}
+    assert manifest["days"] == days
+    assert f"Every day from {days['first_day']} to {days['last_day']} has" in (folder / "card.html").read_text()
     assert set(manifest["digests"]) == {"rows", "data", "code", "features"}
     assert manifest["digests"]["data"] == data_digest(filled.folder, START_MS, MIDDLE_MS)
 
@@ -145,6 +152,28 @@ def test_rows_too_young_for_a_label_are_left_out_and_counted(build: Build) -> No
     assert built.manifest["immature_rows_left_out"] == len(inside) - len(old)
     with pytest.raises(InvalidSplit, match=r"no row from 2025-.* is 4d old at 2025-"):
         replace(REQUEST, as_of_ms=START_MS + 3 * DAY_MS)
+
+
+def test_a_span_that_the_log_does_not_have_is_refused_with_the_days_it_has(build: Build, filled: FeastLake) -> None:
+    days = sorted(path.name.removeprefix("dt=") for path in (filled.folder / "transactions").iterdir())
+    told = rf"is not all in the log, which has {days[0]} to {days[-1]}: ask for days that it has"
+    whole = replace(REQUEST, start_ms=midnight(days[0]), end_ms=midnight(days[-1]) + DAY_MS)
+    for beyond in (replace(whole, start_ms=whole.start_ms - DAY_MS), replace(whole, end_ms=whole.end_ms + DAY_MS)):
+        with pytest.raises(InvalidSplit, match=told):
+            build("set", beyond)
+    assert build("set", whole).manifest["rows"] == len(PAYMENTS)
+
+
+def test_days_without_a_payment_stand_in_manifest_and_card(build: Build, filled: FeastLake) -> None:
+    empty = [day_text(MIDDLE_MS - back * DAY_MS) for back in (5, 3)]
+    filled.fill([p for p in PAYMENTS if day_text(p.event_time_ms) not in empty], [])
+    built = build("set")
+    assert built.manifest["days"] == {
+        "first_day": day_text(START_MS),
+        "last_day": day_text(MIDDLE_MS - DAY_MS),
+        "days_without_rows": empty,
+    }
+    assert f"2 days without a payment: {empty[0]}, {empty[1]}." in (built.folder / "card.html").read_text()
 
 
 def test_as_known_rows_do_not_see_what_came_late(build: Build, filled: FeastLake, sets: dict[str, Dataset]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud.label import PRECEDENCE, Label, settle
+from stores.errors import UnreadableSource as Unreadable
 from training.errors import UnreadableSource
 from training.labels import read_labels, read_truth, settle_labels
 from training.transaction_log import LABELS_SCHEMA, moments
@@ -78,10 +79,10 @@ def test_missing_labels_say_what_to_do(tmp_path: Path) -> None:
 def test_labels_that_are_no_parquet_or_lack_a_column_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.parquet"
     path.write_bytes(b"transaction_id,is_fraud\n")
-    with pytest.raises(UnreadableSource, match="is no Parquet file"):
+    with pytest.raises(Unreadable, match=r"labels\.parquet cannot be read"):
         read_labels(tmp_path)
     pq.write_table(table([]).drop_columns(["source"]), path)
-    with pytest.raises(UnreadableSource, match="lacks the column 'source'"):
+    with pytest.raises(Unreadable, match=r"labels\.parquet has no column 'source'; it has transaction_id"):
         read_labels(tmp_path)
 
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.feast_lakes import MIDDLE_MS, FeastLake
+from tests.support.feast_lakes import PAYMENTS as PAYMENTS_OF_LAKE
 from tests.support.lakes import DAY_MS, random_payments, write_lake
 from training.__main__ import app, main
 from training.command_line import as_of_or_end, make_profiles, moment
@@ -101,6 +102,36 @@ def test_a_dataset_refuses_what_it_cannot_answer(
     assert run(monkeypatch, "dataset", "--lake", lake, "--out", lake / "set", *span, *arguments) == 1
     assert sentence in capsys.readouterr().err
     assert not (lake / "set").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("profiles",),
+        ("dataset", "--start", "2026-01-20", "--end", "2026-01-25", "--out", "set"),
+        ("labels",),
+        ("train", "--out", "set"),
+    ],
+)
+def test_an_address_is_no_folder_and_says_what_to_do(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *command, "--lake", "s3://bucket/lake") == 1
+    said = capsys.readouterr().err
+    assert "s3://bucket/lake is an address, and commands work on a folder: mount it, or copy it" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_set_without_a_fraud_says_so(
+    filled: FeastLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled.fill(PAYMENTS_OF_LAKE, [])
+    span = ("--start", day_text(MIDDLE_MS - 2 * DAY_MS), "--end", day_text(MIDDLE_MS), "--label-delay", "5d")
+    assert run(monkeypatch, "dataset", "--lake", filled.folder, "--out", tmp_path / "set", *span) == 0
+    assert "rows is known to be fraud; no model can be fitted to this set" in capsys.readouterr().err
+    assert json.loads((tmp_path / "set" / "manifest.json").read_text())["frauds"] == 0
 
 
 @pytest.mark.filterwarnings("ignore")
