@@ -40,7 +40,7 @@ from fraud.transaction import Transaction
 from fraud.windows import HOUR
 from monitoring.decision_log import read_decisions
 from monitoring.parity import Parity
-from retraining.gate import LIMITS, GateLimits
+from retraining.limits import LIMITS, GateLimits
 from retraining.registry import Registry
 from retraining.weekly import Builder, WeekReport
 from training.dataset import TrainingSet, build_training_set

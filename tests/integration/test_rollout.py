@@ -25,10 +25,10 @@ from infra.endpoint import Place
 from infra.environment import Hosting as HostingSettings
 from retraining.breaker import BreakerLimits
 from retraining.endpoint import Endpoint
-from retraining.gate import Check, Verdict
 from retraining.meters import CloudWatchMeters
 from retraining.rollout.canary import Conductor
 from retraining.sagemaker_registry import SageMakerRegistry
+from retraining.verdict import Check, Verdict
 from tests.support.bundles import bundle_files
 from tests.support.emulators import start_valkey, valkey_client
 from tests.support.hosting import ROLLED_BACK, Hosting, empty_account, sagemaker_hosting
