@@ -88,7 +88,7 @@ def store_settings(kind: str, host: str, secret: str) -> dict[str, str]:
         PREFIX + "ONLINE_STORE": kind,
         PREFIX + "REDIS_HOST": host,
         PREFIX + "REDIS_TLS": "true" if on_redis else "false",
-        PREFIX + "REDIS_USERNAME": SCORER if on_redis else "",
+        PREFIX + "REDIS_USERNAME": SCORER if on_redis and secret else "",
         PREFIX + "REDIS_PASSWORD_SECRET": secret if on_redis else "",
     }
 

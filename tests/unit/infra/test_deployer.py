@@ -475,3 +475,12 @@ def test_a_shadow_is_a_second_data_source_and_another_release() -> None:
     assert found.metrics == "emf"
     shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateModel").input_shape
     assert ParamValidator().validate(dict(along.model), shape).generate_report() == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret", "user"), [("redis", "arn:x", "scorer"), ("redis", "", ""), ("dynamodb", "arn:x", "")]
+)
+def test_scorer_is_its_own_user_of_a_store_that_has_users(kind: str, secret: str, user: str) -> None:
+    settings = dataclasses.replace(PLACE, store_kind=kind, store_secret=secret).settings()
+    assert settings["TOLLGATE_REDIS_USERNAME"] == user
+    assert read_settings(settings).redis_username == user
