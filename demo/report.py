@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from demo.figures import Found, Shown
 from demo.screen import NAME_WIDTH
-from retraining.gate import Check, Verdict
+from retraining.verdict import Check, Verdict
 
 TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
 _BLUE: Final = "#2458a6"

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from retraining.__main__ import main as retraining
-from retraining.gate import Verdict
 from retraining.registry import Registry
+from retraining.verdict import Verdict
 from tests.support.bundles import bundle_files
 from tests.support.feast_lakes import MIDDLE_MS, PAYMENTS, REPORTS, FeastLake
 from tests.support.lakes import DAY_MS

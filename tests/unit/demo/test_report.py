@@ -4,7 +4,9 @@ import pytest
 from demo.figures import Shown
 from demo.report import AGAINST_A_CHAMPION, WIDTH, _verdict, _why, shown_checks
 from demo.screen import NAME_WIDTH
-from retraining.gate import Check, HeldOut, PackedModel, Verdict, judge
+from retraining.gate import judge
+from retraining.held_out import HeldOut, PackedModel
+from retraining.verdict import Check, Verdict
 
 ROOM = WIDTH - NAME_WIDTH - 2
 
