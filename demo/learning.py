@@ -24,9 +24,10 @@ from demo.places import DEFAULT_FOLDER, ROOT, Places
 from demo.screen import Advance, Step
 from fraud.features import SERVICE
 from fraud.windows import DAY
-from retraining.gate import GateLimits
+from retraining.judging import champion_scores
+from retraining.limits import GateLimits
 from retraining.registry import Registry
-from retraining.weekly import Builder, WeekReport, champion_scores, run_week
+from retraining.weekly import Builder, WeekReport, run_week
 from training.dataset import TrainingSet
 from training.evaluation import Evaluation, FalsePositiveCut, compare, evaluate
 from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, Rows, fit_model

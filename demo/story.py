@@ -40,7 +40,7 @@ from fraud.transaction import Transaction
 from fraud.windows import HOUR
 from monitoring.decision_log import read_decisions
 from monitoring.parity import Parity
-from retraining.gate import LIMITS, GateLimits
+from retraining.limits import LIMITS, GateLimits
 from retraining.registry import Registry
 from retraining.weekly import Builder, WeekReport
 from training.dataset import TrainingSet, build_training_set
@@ -180,10 +180,8 @@ def _learn(stage: Stage, story: Story, store: Any) -> Learned:
         )
         asked = DatasetRequest(int(rows.event_time_ms[0]), story.live_start_ms, label_delay_ms=0, as_of_ms=first_at)
         rows, proof = proven(rows, places.lake, asked, seed=0, progress=lambda _done, _all: None)
-        step.note = (
-            f"{len(rows.is_fraud):,} rows x {len(rows.features)} features, by Feast; "
-            f"no leak in {proof.audit.probes} rows"
-        )
+        leaks = f"{len(proof.audit.leaks)} leaks in {proof.audit.probes} audited"
+        step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features; {leaks}"
     with stage.step("Train the first champion") as step:
         build = _from_held(rows, places.lake)
         first = train(build, registry, story, read_plan, limits, as_of_ms=first_at, progress=step.advance)

@@ -1,11 +1,11 @@
 """A model bundle: everything the scorer needs, as named bytes under digests; never pickle.
 
-Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered names of the model's inputs, and of all
-features there were), ``calibration.json``,
-``policy.json``, ``plan.json`` (how the online store is read), ``checks.json`` (rows with the margins they must give),
-``provenance.json`` (digests of data and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). Beside
-them there may be a ``fallback-<tier>.json`` for each tier below the full one (:mod:`fraud.fallback`). The bundle's
-version is the digest of its manifest, so the same data and seed give the same version, and one flipped byte is refused.
+Files: ``model.json`` (XGBoost's own JSON), ``contract.json`` (the ordered names of the model's inputs, of those whose
+rise never lowers the score, and of all features there were), ``calibration.json``, ``policy.json``, ``plan.json`` (how
+the online store is read), ``checks.json`` (rows with the margins they must give), ``provenance.json`` (digests of data
+and code, seed, window) and ``manifest.json`` (SHA-256 of each of them). Beside them there may be a
+``fallback-<tier>.json`` for each tier below the full one (:mod:`fraud.fallback`). The bundle's version is the digest of
+its manifest, so the same data and seed give the same version, and one flipped byte is refused.
 """
 
 import hashlib
@@ -60,6 +60,8 @@ class ModelBundle:
         values.
     vector
         Ordered names of all features when it was packed: what its decisions are logged under.
+    increasing
+        Features whose rise never lowers the score, all else equal: what the fit promised, and the gate looked at.
     """
 
     version: str
@@ -71,6 +73,7 @@ class ModelBundle:
     provenance: Mapping[str, Any]
     fallbacks: Mapping[Tier, TierModel] = field(default_factory=dict)
     vector: tuple[str, ...] = FEATURE_NAMES
+    increasing: tuple[str, ...] = ()
 
     def score(self, row: FloatArray) -> float:
         """Return the calibrated probability of fraud of one row in contract order; NaN is missing."""
@@ -88,6 +91,7 @@ def pack_bundle(  # noqa: PLR0913  # one for each file of a bundle
     margins: Sequence[float],
     provenance: Mapping[str, Any],
     fallbacks: Mapping[Tier, bytes] | None = None,
+    increasing: Sequence[str] = (),
 ) -> dict[str, bytes]:
     """Return the files of a bundle.
 
@@ -99,11 +103,16 @@ def pack_bundle(  # noqa: PLR0913  # one for each file of a bundle
         Plain data without a clock reading, or equal training runs would differ in version.
     fallbacks
         Per tier what :func:`fraud.fallback.pack_fallback` gives.
+    increasing
+        Those of ``features`` whose rise never lowers the score.
     """
+    contract = {"features": list(features), "vector": list(FEATURE_NAMES)}
+    if increasing:
+        contract["increasing"] = list(increasing)
     files = {
         "calibration.json": _encoder.encode(calibration),
         "checks.json": _encoder.encode(record(check_rows, margins)),
-        "contract.json": _encoder.encode({"features": list(features), "vector": list(FEATURE_NAMES)}),
+        "contract.json": _encoder.encode(contract),
         "model.json": model_json,
         "plan.json": _encoder.encode(plan),
         "policy.json": _encoder.encode(policy),
@@ -130,6 +139,7 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
         bundle = ModelBundle(
             version=hashlib.sha256(files[MANIFEST]).hexdigest()[:16],
             features=contract["features"],
+            increasing=contract.get("increasing", ()),
             forest=parse_forest(files["model.json"]),
             calibration=msgspec.json.decode(files["calibration.json"], type=Calibration),
             policy=msgspec.json.decode(files["policy.json"], type=Policy),
@@ -143,6 +153,9 @@ def open_bundle(files: Mapping[str, bytes]) -> ModelBundle:
         checks = msgspec.json.decode(files["checks.json"], type=list[Check])
     except (KeyError, InvalidPolicy, msgspec.DecodeError) as error:
         raise CorruptBundle(f"bundle is malformed: {error}") from None
+    strange = [name for name in bundle.increasing if name not in bundle.features]
+    if strange:
+        raise CorruptBundle(f"the contract calls {strange[0]!r} increasing and does not name it among the features")
     reproduce(bundle.forest, bundle.features, checks)
     return bundle
 

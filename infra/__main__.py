@@ -89,11 +89,12 @@ def deploy(name: Name, url: Url = "", one: One = "", yes: Yes = False, as_json: 
         if stack.name not in ("network", "data"):
             _ready(environment)
         with _waiting(f"planning {stack.name}"):
-            made = account.plan(stack)
+            made = account.plan(stack, clear=True)
         show_plan(console, made, account.name(stack))
         if made.waits_for:
             raise InvalidEnvironment(f"{stack.name} waits for {', '.join(made.waits_for)}: deploy that first")
         _execute(account, made, yes=yes)
+        account.protect(stack)
         done.append(plan_as_json(made, account.name(stack)))
     if as_json:
         typer.echo(show_json(done))
@@ -137,11 +138,11 @@ def destroy(name: Name, url: Url = "", one: One = "", yes: Yes = False) -> None:
     """Delete the stacks that keep nothing; data, keys and images stay, and so does a serving endpoint."""
     account, environment = _account(name, url)
     chosen = _stacks(one) if one else [stack for stack in reversed(STACKS) if not stack.keeps_data]
+    if any(stack.name == "serving" for stack in chosen):
+        _refuse_serving(environment, url)  # before anything is deleted
     for stack in chosen:
         if not yes and not stack.keeps_data and not typer.confirm(f"Delete {account.name(stack)}?", err=True):
             raise typer.Exit(1)
-        if stack.name == "serving":
-            _refuse_serving(environment, url)
         with _waiting(f"deleting {stack.name}"):
             there = account.destroy(stack)
         typer.echo(f"{account.name(stack)}: {'deleted' if there else 'was not there'}")

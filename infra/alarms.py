@@ -6,9 +6,10 @@ metrics of the scorer, which CloudWatch takes from its log by itself (``NAMESPAC
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
-from infra.names import plain_name
+from fraud.settings import Settings
+from infra.names import DECISIONS, VIEWS, plain_name
 
 NAMESPACE: Final = "Tollgate"
 """Of the scorer's embedded metrics."""
@@ -26,7 +27,11 @@ VARIANT: Final = "live"
 ENDPOINT: Final = {"EndpointName": "tollgate-${Environment}-scorer", "VariantName": VARIANT}
 _CONSUMER: Final = {"FunctionName": "tollgate-${Environment}-stream"}
 _STREAM: Final = {"StreamName": "tollgate-${Environment}-transactions"}
-_STORE: Final = {"CacheClusterId": "tollgate-${Environment}-online-001"}
+NODES: Final = tuple({"CacheClusterId": f"tollgate-${{Environment}}-online-{number:03d}"} for number in range(1, 7))
+"""Every node that the online store may have: after a failover another one is the primary."""
+
+TABLES: Final = tuple({"TableName": f"{Settings().project}.{view}"} for view in VIEWS)
+_DELIVERY: Final = {"DeliveryStreamName": f"tollgate-${{Environment}}-{DECISIONS}"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,12 @@ class Alarm:
         Another metric; the threshold is then a percentage of it, looked at once it is 50 or more.
     silence_is_bad
         Whether no data raises the alarm.
+    over
+        Dimensions of several sources of the metric; with ``expression`` it is what they come to together.
+    expression
+        CloudWatch's, over all sources.
+    store
+        Online store for which there is such an alarm; empty for both.
     unusual
         Whether the threshold is the width of CloudWatch's band of what is usual at this hour, and leaving it either way
         raises the alarm.
@@ -87,6 +98,9 @@ class Alarm:
     below: bool = False
     percent_of: str = ""
     silence_is_bad: bool = False
+    over: tuple[Mapping[str, str], ...] = ()
+    expression: str = "MAX(METRICS())"
+    store: Literal["", "redis", "dynamodb"] = ""
     unusual: bool = False
     guards_rollouts: bool = False
 
@@ -329,23 +343,109 @@ ALARMS: Final = (
     ),
     Alarm(
         "store-busy",
-        "serving",
+        "stream",
         "The online store's one thread is busy more than 80 % of the time.",
         "AWS/ElastiCache",
         "EngineCPUUtilization",
         "Average",
         80,
-        _STORE,
+        over=NODES,
+        store="redis",
     ),
     Alarm(
         "store-full",
-        "serving",
+        "stream",
         "The online store's memory is 75 % full; when it is full it refuses writes.",
         "AWS/ElastiCache",
         "DatabaseMemoryUsagePercentage",
         "Maximum",
         75,
-        _STORE,
+        over=NODES,
+        store="redis",
+    ),
+    Alarm(
+        "reads-throttled",
+        "stream",
+        "DynamoDB refuses reads of the online store: decisions lack features.",
+        "AWS/DynamoDB",
+        "ReadThrottleEvents",
+        "Sum",
+        0,
+        over=TABLES,
+        expression="SUM(METRICS())",
+        store="dynamodb",
+    ),
+    Alarm(
+        "states-throttled",
+        "stream",
+        "DynamoDB refuses writes of the online store: states and profiles come late.",
+        "AWS/DynamoDB",
+        "WriteThrottleEvents",
+        "Sum",
+        0,
+        over=TABLES,
+        expression="SUM(METRICS())",
+        store="dynamodb",
+    ),
+    Alarm(
+        "scorer-refusing",
+        "serving",
+        "More than 5 % of requests were refused: a caller sends what is no transaction.",
+        _SAGEMAKER,
+        "Invocation4XXErrors",
+        "Sum",
+        5.0,
+        ENDPOINT,
+        percent_of="Invocations",
+    ),
+    Alarm(
+        "decisions-late",
+        "serving",
+        "Firehose has held decisions back for over a quarter of an hour: they do not reach the bucket.",
+        "AWS/Firehose",
+        "DeliveryToS3.DataFreshness",
+        "Maximum",
+        900,
+        _DELIVERY,
+        period_s=300,
+    ),
+    Alarm(
+        "decisions-unreadable",
+        "serving",
+        "Firehose could not make rows of some decisions; they lie whole beside the table.",
+        "AWS/Firehose",
+        "FailedConversion.Records",
+        "Sum",
+        0,
+        _DELIVERY,
+        period_s=300,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "records-given-up",
+        "stream",
+        "Lambda gave records up, because the function kept raising or they were too old, and kept them in the bucket.",
+        "AWS/Lambda",
+        "OnFailureDestinationDeliveredEventCount",
+        "Sum",
+        0,
+        {"EventSourceMappingUUID": "${Mapping}"},
+        period_s=300,
+        periods=1,
+        datapoints=1,
+    ),
+    Alarm(
+        "start-refused",
+        "learning",
+        "A schedule could not start the nightly job or the weekly pipeline; the request waits in the queue.",
+        "AWS/SQS",
+        "ApproximateNumberOfMessagesVisible",
+        "Maximum",
+        0,
+        {"QueueName": "tollgate-${Environment}-starts"},
+        periods=1,
+        datapoints=1,
     ),
     Alarm(
         "rollout-refused",

@@ -60,11 +60,11 @@ def _settled(wired: Wired, environment: Environment, *, now_ms: int, plan: Scali
 
 
 def scaled_to(plan: ScalingPlan, environment: Environment) -> ScalingPlan:
-    """Return the plan for an environment: production's, or one as small as the environment for any other.
+    """Return the plan for an environment: as it stands, or as small as the environment.
 
     Examples
     --------
     >>> scaled_to(PLAN, read_environment("dev")).limits
     Limits(min_instances=2, max_instances=4, zones=3)
     """
-    return plan if environment.name == "prod" else plan.of_size(environment.hosting.instances)
+    return plan if environment.hosting.plan == "production" else plan.of_size(environment.hosting.instances)

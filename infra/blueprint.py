@@ -7,7 +7,7 @@ stack's own names are ``tollgate-<environment>-<suffix>``.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from troposphere import AWSObject, Parameter, Ref, Sub, Tags, Template, iam, logs, ssm
+from troposphere import AWSObject, Equals, Parameter, Ref, Sub, Tags, Template, iam, logs, ssm
 
 from infra.names import PRODUCT
 
@@ -108,6 +108,19 @@ class Blueprint:
     def condition(self, logical_id: str, rule: Any) -> str:
         """Declare a condition and return its name."""
         self.template.add_condition(logical_id, rule)
+        return logical_id
+
+    def store_kind(self) -> Ref:
+        """Return which online store the environment has."""
+        if "StoreKind" not in self.template.parameters:
+            self.parameter("StoreKind", "Which online store.", AllowedValues=["redis", "dynamodb"])
+        return Ref("StoreKind")
+
+    def on_store(self, kind: str) -> str:
+        """Return the name of the condition that the online store is of a kind."""
+        logical_id = {"redis": "OnRedis", "dynamodb": "OnDynamoDb"}[kind]
+        if logical_id not in self.template.conditions:
+            self.condition(logical_id, Equals(self.store_kind(), kind))
         return logical_id
 
     def log_group(self, logical_id: str, group: Any, key: Any, **attributes: Any) -> Any:

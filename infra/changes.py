@@ -1,7 +1,7 @@
 """Changing a stack: a change set, shown before it is executed; safe to run again whatever was left half done."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,11 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "DELETE_FAILED": "look at its events, then run 'aws cloudformation delete-stack --stack-name {name}' again",
 }
 _POLL_S: Final = 2.0
+_CLEARING: Final = 900
+"""Looks at a stack that is being cleared away, half an hour, before a person is asked."""
+
+_TOLD: Final = 3
+_BEGUN: Final = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Plan:
         Resources left out because the target is an emulator.
     change_set
         Name of the change set; empty when there is none.
+    remains
+        Whether the shell of a creation that failed is in the way: deploying removes it first. AWS then says nothing yet
+        and ``changes`` are all resources of the template.
     """
 
     stack: Stack
@@ -61,6 +69,7 @@ class Plan:
     skipped: tuple[Skipped, ...] = ()
     change_set: str = ""
     creates: bool = False
+    remains: bool = False
 
 
 class Account:
@@ -110,8 +119,15 @@ class Account:
         status: str = stacks[0]["StackStatus"]
         return status
 
-    def plan(self, stack: Stack) -> Plan:
+    def plan(self, stack: Stack, *, clear: bool = False) -> Plan:
         """Make a change set and return what it would do.
+
+        Parameters
+        ----------
+        stack
+            Which.
+        clear
+            Whether the shell of a creation that failed may be removed.
 
         Raises
         ------
@@ -122,7 +138,7 @@ class Account:
         ProtectedStack
             The change would delete or replace data.
         """
-        status = self._settled(stack)
+        status = self._settled(stack, clear=clear)
         template = rendering.as_data(stack)
         waits_for = self._waits_for(stack, template)
         if waits_for:
@@ -132,6 +148,9 @@ class Account:
         if self._emulated:
             template, skipped = emulator.reduce(template)
             body = emulator.body(template)
+        if status in _SHELL:
+            added = (Change("Add", title, item["Type"], "", ()) for title, item in template["Resources"].items())
+            return Plan(stack, tuple(added), skipped=tuple(skipped), creates=True, remains=True)
         creates = status in _NEW
         name = f"tollgate-{int(time.time())}"
         if not self._create(stack, name, body, template, creates=creates):
@@ -156,7 +175,7 @@ class Account:
         Raises
         ------
         StackRefused
-            It failed; AWS has rolled it back and the message holds the first reasons.
+            It failed; AWS has rolled it back and the message holds the first reasons of this attempt.
         """
         name = self.name(plan.stack)
         if not plan.change_set:
@@ -167,6 +186,11 @@ class Account:
             self._pause(_POLL_S)
         if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             raise StackRefused(f"{name} ended as {status}: {self._reasons(plan.stack)}; correct it and run again")
+
+    def protect(self, stack: Stack) -> None:
+        """Keep anybody from deleting a stack with data, by any tool, before the protection is taken away on purpose."""
+        if stack.keeps_data and not self._emulated:  # the emulator knows no such call
+            self._client.update_termination_protection(StackName=self.name(stack), EnableTerminationProtection=True)
 
     def destroy(self, stack: Stack) -> bool:
         """Delete a stack without data; return whether there was one.
@@ -187,18 +211,30 @@ class Account:
             raise StackRefused(f"{self.name(stack)} ended as {status}: {self._reasons(stack)}")
         return True
 
-    def _settled(self, stack: Stack) -> str:
-        """Return a status in which a change set can be made; remove the shell of a creation that failed."""
+    def _settled(self, stack: Stack, *, clear: bool) -> str:
+        """Return a status in which a change set can be made, or that of a shell which may not be removed."""
         status, name = self.status(stack), self.name(stack)
         if status in _SHELL:
-            self._client.delete_stack(StackName=name)
-            while self.status(stack) not in (NONE, "DELETE_COMPLETE"):
-                self._pause(_POLL_S)
-            return NONE
-        if status in _NEW or status in _GOOD:
+            return self._cleared(stack) if clear else status
+        if status in _GOOD or status in _NEW:
             return status
         remedy = _REMEDIES.get(status, "wait for its end and run the command again").format(name=name)
         raise StackStuck(f"{name} is {status}; {remedy}")
+
+    def _cleared(self, stack: Stack) -> str:
+        """Remove the shell of a creation that failed."""
+        name = self.name(stack)
+        self._client.delete_stack(StackName=name)
+        status = ""
+        for _ in range(_CLEARING):
+            status = self.status(stack)
+            if status in (NONE, "DELETE_COMPLETE"):
+                return NONE
+            if status != "DELETE_IN_PROGRESS" and status not in _SHELL:  # seen at first: it has not begun
+                remedy = _REMEDIES["DELETE_FAILED"].format(name=name)
+                raise StackStuck(f"{name}, left by a failed creation, is {status}: {self._reasons(stack)}; {remedy}")
+            self._pause(_POLL_S)
+        raise StackStuck(f"{name}, left by a failed creation, is still {status}; look at its events and run again")
 
     def _waits_for(self, stack: Stack, template: Mapping[str, Any]) -> tuple[str, ...]:
         given = parameters(template, self._environment, self._found)
@@ -219,6 +255,8 @@ class Account:
                 TemplateBody=body,
                 Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
                 Capabilities=["CAPABILITY_NAMED_IAM"],
+                # Logs outlive a stack that was destroyed; deployed again, it takes them back.
+                ImportExistingResources=True,
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
             )
         except ClientError as error:
@@ -256,10 +294,26 @@ class Account:
                 )
 
     def _reasons(self, stack: Stack) -> str:
-        events = self._client.describe_stack_events(StackName=self.name(stack))["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
-        told = [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in failed]
-        return "; ".join(reversed(told[-3:])) or "AWS gives no reason"
+        """Return what failed first in the newest attempt; later failures mostly follow from it."""
+        failed: list[str] = []
+        for event in self._events(stack):
+            status = event["ResourceStatus"]
+            if status in _BEGUN and event["LogicalResourceId"] == self.name(stack):
+                break
+            reason = event.get("ResourceStatusReason", "")
+            if status.endswith("_FAILED") and "cancelled" not in reason:
+                failed.append(f"{event['LogicalResourceId']}: {reason}")
+        return "; ".join(reversed(failed[-_TOLD:])) or "AWS gives no reason"
+
+    def _events(self, stack: Stack) -> Iterator[Mapping[str, Any]]:
+        """Yield a stack's events, the newest first, page by page."""
+        request = {"StackName": self.name(stack)}
+        while True:
+            answer = self._client.describe_stack_events(**request)
+            yield from answer["StackEvents"]
+            if not answer.get("NextToken"):
+                return
+            request["NextToken"] = answer["NextToken"]
 
 
 def _says_no_changes(message: str) -> bool:

@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from troposphere import Sub, cloudwatch
 
-from infra.alarms import ENDPOINT, LOGGED, NAMESPACE, SCORER, SCORER_EVENTS, STREAM_EVENTS
+from infra.alarms import ENDPOINT, LOGGED, NAMESPACE, NODES, SCORER, SCORER_EVENTS, STREAM_EVENTS
 from infra.blueprint import Blueprint, name
 
 _SCORER: Final = ["EndpointName", ENDPOINT["EndpointName"], "VariantName", ENDPOINT["VariantName"]]
 _CONSUMER: Final = ["FunctionName", "tollgate-${Environment}-stream"]
 _STREAM: Final = ["StreamName", "tollgate-${Environment}-transactions"]
-_STORE: Final = ["CacheClusterId", "tollgate-${Environment}-online-001"]
+_NODES: Final = [["CacheClusterId", node["CacheClusterId"]] for node in NODES[:3]]
 
 _ALL: Final = ["Service", SCORER["Service"]]
 
@@ -55,8 +55,8 @@ WIDGETS: Final[tuple[tuple[str, tuple[_Line, ...]], ...]] = (
     (
         "Online store, percent",
         (
-            ("AWS/ElastiCache", "EngineCPUUtilization", _STORE, "Average"),
-            ("AWS/ElastiCache", "DatabaseMemoryUsagePercentage", _STORE, "Maximum"),
+            *(("AWS/ElastiCache", "EngineCPUUtilization", node, "Average") for node in _NODES),
+            ("AWS/ElastiCache", "DatabaseMemoryUsagePercentage", _NODES[0], "Maximum"),
         ),
     ),
 )

@@ -1,7 +1,7 @@
-"""Data: buckets, stream, online store, images. Outlives every deployment and is deleted by no command of ours.
+"""Data: buckets, stream, online store, images, model registry. No command of ours deletes it.
 
-The online store is Valkey (one shard with a copy in each zone; our code also speaks to a
-cluster of shards, which is not declared here) or DynamoDB, with tables named as Feast names them.
+The online store is Valkey (one shard with a copy in each zone; our code also speaks to a cluster of shards, which is
+not declared here) or DynamoDB, with tables named as Feast names them.
 """
 
 from typing import Any, Final
@@ -17,25 +17,23 @@ from troposphere import (
     dynamodb,
     ecr,
     elasticache,
+    iam,
     kinesis,
     s3,
-    secretsmanager,
+    sagemaker,
 )
 
 from fraud.settings import Settings
-from fraud.windows import ENTITIES
 from infra.analysis import RESULTS, add_analysis
-from infra.blueprint import Blueprint, arn, document, name, subnets
+from infra.blueprint import Blueprint, allow, arn, document, name, subnets
+from infra.names import GROUP, VIEWS
+from infra.store_users import KEEP, add_users
 
 PROJECT: Final = Settings().project
-VIEWS: Final = (*(f"{entity}_velocity" for entity in ENTITIES), "card_profile", "merchant_profile")
-"""Feature views with rows in the online store."""
-
 IMAGES: Final = ("inference", "job", "lambda")
 RETENTION_HOURS: Final = 168
 """How long the stream keeps records: the time there is to repair a consumer."""
 
-KEEP: Final = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
 SNAPSHOT: Final = {"DeletionPolicy": "Snapshot", "UpdateReplacePolicy": "Snapshot"}
 
 # What ages in the bucket: prefix, days until infrequent access, days until deletion (null for never).
@@ -57,11 +55,17 @@ def build() -> Template:
     key = blueprint.take("network", "key-arn")
     add_analysis(blueprint, key, _buckets(blueprint, key))
     _stream(blueprint, key)
-    store = blueprint.parameter("StoreKind", "Which online store.", AllowedValues=["redis", "dynamodb"])
-    _valkey(blueprint, key, blueprint.condition("OnValkey", Equals(store, "redis")))
-    _tables(blueprint, key, blueprint.condition("OnDynamoDb", Equals(store, "dynamodb")))
+    _valkey(blueprint, key, blueprint.on_store("redis"))
+    _tables(blueprint, key, blueprint.on_store("dynamodb"))
     for image in IMAGES:
         _repository(blueprint, image, key)
+    group = sagemaker.ModelPackageGroup(
+        "Registry",
+        ModelPackageGroupName=name(GROUP),
+        ModelPackageGroupDescription="Every challenger, with its gate's verdict; the newest approved one is champion.",
+        **KEEP,
+    )
+    blueprint.add(group)
     return blueprint.finish()
 
 
@@ -175,22 +179,25 @@ def _stream(blueprint: Blueprint, key: Ref) -> None:
     )
     blueprint.give("stream", Ref(stream))
     blueprint.give("stream-arn", GetAtt(stream, "Arn"))
+    feeding = document(
+        allow("Feed", ["kinesis:ListShards", "kinesis:PutRecord", "kinesis:PutRecords"], [GetAtt(stream, "Arn")]),
+        # What is put is encrypted with the data key, on behalf of whoever puts it.
+        allow("DataKey", ["kms:GenerateDataKey"], [key]),
+    )
+    policy = iam.ManagedPolicy(
+        "ProducersPolicy",
+        ManagedPolicyName=name("producers"),
+        Description="Lets a service put transactions on the stream, and nothing else.",
+        PolicyDocument=feeding,
+    )
+    blueprint.add(policy)
+    blueprint.give("producers-policy-arn", Ref(policy))
 
 
 def _valkey(blueprint: Blueprint, key: Ref, wanted: str) -> None:
     node = blueprint.parameter("CacheNode", "Node type of the online store.", AllowedPattern=r"^cache\.[a-z0-9.]+$")
     copies = blueprint.parameter("CacheNodes", "Nodes: one primary and its copies.", "Number", MinValue=2, MaxValue=6)
-    password = blueprint.add(
-        secretsmanager.Secret(
-            "StorePassword",
-            Name=name("online-store"),
-            Description="Password of the online store.",
-            GenerateSecretString=secretsmanager.GenerateSecretString(ExcludePunctuation=True, PasswordLength=64),
-            KmsKeyId=key,
-            Condition=wanted,
-            **KEEP,
-        )
-    )
+    users = add_users(blueprint, key, wanted)
     group = elasticache.ParameterGroup(
         "StoreParameters",
         CacheParameterGroupFamily="valkey8",
@@ -222,7 +229,7 @@ def _valkey(blueprint: Blueprint, key: Ref, wanted: str) -> None:
             KmsKeyId=key,
             TransitEncryptionEnabled=True,
             TransitEncryptionMode="required",
-            AuthToken=Sub("{{resolve:secretsmanager:${StorePassword}:SecretString}}"),
+            UserGroupIds=[Ref(users)],
             AutoMinorVersionUpgrade=True,
             CacheParameterGroupName=Ref(blueprint.add(group)),
             CacheSubnetGroupName=Ref(blueprint.add(places)),
@@ -243,7 +250,6 @@ def _valkey(blueprint: Blueprint, key: Ref, wanted: str) -> None:
         )
     )
     blueprint.give("store-host", If(wanted, GetAtt(cache, "PrimaryEndPoint.Address"), "dynamodb"))
-    blueprint.give("store-password-arn", If(wanted, Ref(password), arn("secretsmanager", "secret:none")))
 
 
 def _tables(blueprint: Blueprint, key: Ref, wanted: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from fraud.settings import PREFIX
 from infra.alarms import VARIANT
 from infra.environment import Hosting
+from infra.names import SCORER
 
 STARTUP_S: Final = 300
 """Longest time from the start of a container to its first healthy answer."""
@@ -81,12 +82,13 @@ class Place:
 
 
 def store_settings(kind: str, host: str, secret: str) -> dict[str, str]:
-    """Return the settings of whoever speaks with the online store; see :func:`infra.stream.online_store`."""
+    """Return the settings of whoever speaks with the online store; see :func:`infra.store_users.online_store`."""
     on_redis = kind == "redis"
     return {
         PREFIX + "ONLINE_STORE": kind,
         PREFIX + "REDIS_HOST": host,
         PREFIX + "REDIS_TLS": "true" if on_redis else "false",
+        PREFIX + "REDIS_USERNAME": SCORER if on_redis and secret else "",
         PREFIX + "REDIS_PASSWORD_SECRET": secret if on_redis else "",
     }
 

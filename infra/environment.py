@@ -81,12 +81,16 @@ class Hosting:
         Share of the fleet that a new model is tried on, 1 to 50.
     bake_s
         How long the canary is watched, 0 to 3600.
+    plan
+        ``production`` for the scaling plan as it stands, with paydays and promotions; ``small`` for one of the size of
+        ``instances``.
     """
 
     instance_types: tuple[str, ...]
     instances: int
     canary_percent: int
     bake_s: int
+    plan: str
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ _TEXTS: Final = {
     "data.store": r"redis|dynamodb",
     "data.cache_node": r"cache\.[a-z0-9.]+",
     "data.currency": r"[A-Z]{3}",
+    "hosting.plan": r"production|small",
     "artifacts.feast_registry": r"[0-9a-f]{64}",
     "artifacts.pipeline": r"([0-9a-f]{64})?",
 }

@@ -1,4 +1,4 @@
-"""Learning: the weekly pipeline and its registry, the nightly job, and the deployer that an approval starts.
+"""Learning: the weekly pipeline, the nightly job, and the deployer that an approval starts.
 
 The pipeline's definition is a file in the bucket, named by its digest; without one there is no pipeline yet.
 """
@@ -6,7 +6,7 @@ The pipeline's definition is a file in the bucket, named by its digest; without 
 import json
 from typing import Any, Final
 
-from troposphere import Equals, GetAtt, Not, Ref, Sub, Template, events, sagemaker, scheduler
+from troposphere import Equals, GetAtt, Not, Ref, Sub, Template, events, sagemaker, scheduler, sqs
 
 from fraud.settings import PREFIX
 from infra.blueprint import (
@@ -21,14 +21,22 @@ from infra.blueprint import (
     vpc_access,
 )
 from infra.data import tables
-from infra.rollouts import GROUP, add_deployer, pass_role
+from infra.names import GROUP, JOBS
+from infra.rollouts import add_deployer, pass_role, tls_only
 from infra.serving import image_pull
-from infra.stream import STORE_ACTIONS, online_store, store_password
+from infra.store_users import online_store, store_password
+from infra.stream import STORE_ACTIONS
 from infra.watching import add_alarms
 
-TIMEZONE: Final = "Europe/Berlin"
-WEEKLY: Final = "cron(0 3 ? * SUN *)"
-NIGHTLY: Final = "cron(30 1 * * ? *)"
+TIMEZONE: Final = "UTC"
+"""Days of the log, and with them profiles, are days of UTC: no other clock knows when one has ended."""
+
+NIGHTLY: Final = "cron(5 2 * * ? *)"
+"""Five minutes after the moment for which the day's profiles are written, before which they are not put online."""
+
+WEEKLY: Final = "cron(30 6 ? * SUN *)"
+"""After the longest night, so that Saturday is in the log."""
+
 NIGHTLY_INSTANCE: Final = "ml.m5.2xlarge"
 NIGHTLY_COMMAND: Final = "/app/nightly"
 NIGHTLY_LIMIT_S: Final = 4 * 3600
@@ -42,16 +50,8 @@ _REGISTERING: Final = [
 
 def build() -> Template:
     """Return the template."""
-    blueprint = Blueprint("learning", "Tollgate: registry, weekly pipeline, nightly job, rollout on approval.")
+    blueprint = Blueprint("learning", "Tollgate: weekly pipeline, nightly job, rollout on approval.")
     key = blueprint.take("network", "key-arn")
-    group = sagemaker.ModelPackageGroup(
-        "Registry",
-        ModelPackageGroupName=name(GROUP),
-        ModelPackageGroupDescription="Every challenger, with its gate's verdict; the newest approved one is champion.",
-        DeletionPolicy="RetainExceptOnCreate",
-        UpdateReplacePolicy="Retain",
-    )
-    blueprint.add(group)
     job = blueprint.role("JobRole", "jobs", "sagemaker", _job_permissions(blueprint, key))
     blueprint.excuse(job, **INTERFACES_EXCUSED)
     pipeline = blueprint.role("PipelineRole", "pipeline", "sagemaker", _pipeline_permissions(job))
@@ -79,7 +79,7 @@ def _job_permissions(blueprint: Blueprint, key: Any) -> list[dict[str, Any]]:
         allow("Bucket", ["s3:ListBucket"], [bucket]),
         key_use(key, write=True),
         allow("OnlineStore", STORE_ACTIONS, tables()),
-        store_password(blueprint),
+        store_password(blueprint, JOBS),
         allow("Registry", _REGISTERING, [group, packages]),
         allow("Lock", ["s3:DeleteObject"], [Sub("${Bucket}/models/*/lock", Bucket=bucket)]),
         *image_pull(blueprint.take("data", "job-images-arn")),
@@ -131,6 +131,10 @@ def _pipeline(blueprint: Blueprint, role: Any) -> None:
 def _schedules(blueprint: Blueprint, key: Any, job_role: Any) -> None:
     pipeline = arn("sagemaker", "pipeline/tollgate-${Environment}-weekly")
     nightly = arn("sagemaker", f"processing-job/{_JOB}-nightly-*")
+    waiting = blueprint.add(
+        sqs.Queue("Starts", QueueName=name("starts"), KmsMasterKeyId=key, MessageRetentionPeriod=14 * 86400)
+    )
+    tls_only(blueprint, waiting)
     role = blueprint.role(
         "ScheduleRole",
         "schedule",
@@ -138,12 +142,15 @@ def _schedules(blueprint: Blueprint, key: Any, job_role: Any) -> None:
         [
             allow("Weekly", ["sagemaker:StartPipelineExecution"], [pipeline]),
             allow("Nightly", ["sagemaker:CreateProcessingJob", "sagemaker:AddTags"], [nightly]),
+            allow("Letters", ["sqs:SendMessage"], [GetAtt(waiting, "Arn")]),
+            key_use(key, write=True),
             pass_role(GetAtt(job_role, "Arn"), "sagemaker"),
         ],
     )
     blueprint.add(scheduler.ScheduleGroup("Schedules", Name=name("schedules")))
     retry = scheduler.RetryPolicy(MaximumEventAgeInSeconds=3600, MaximumRetryAttempts=5)
-    common = {"RoleArn": GetAtt(role, "Arn"), "RetryPolicy": retry}
+    letters = scheduler.DeadLetterConfig(Arn=GetAtt(waiting, "Arn"))
+    common = {"RoleArn": GetAtt(role, "Arn"), "RetryPolicy": retry, "DeadLetterConfig": letters}
     values = _job_values(blueprint, key, job_role)
     start = Sub("arn:${AWS::Partition}:scheduler:::aws-sdk:sagemaker:startPipelineExecution")
     text = json.dumps(weekly_start(), sort_keys=True)
@@ -218,7 +225,9 @@ def _nightly_job() -> dict[str, Any]:
         PREFIX + "ONLINE_STORE": "${StoreKind}",
         PREFIX + "REDIS_HOST": "${StoreHost}",
         PREFIX + "REDIS_TLS": "${StoreTls}",
+        PREFIX + "REDIS_USERNAME": "${StoreUser}",
         PREFIX + "REDIS_PASSWORD_SECRET": "${StoreSecret}",
+        "AWS_DEFAULT_REGION": "${AWS::Region}",  # Arrow's S3 asks for it by this name
         "FRAUD_LAKE": "s3://${Bucket}",
         "FRAUD_REGISTRY": "${Registry}",
     }
@@ -245,7 +254,7 @@ def _job_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, Any]
         "Feast's registry in the bucket, named by its digest.",
         AllowedPattern=r"^s3://[a-z0-9.-]+/registry/[0-9a-f]{64}\.db$",
     )
-    store = online_store(blueprint)
+    store = online_store(blueprint, JOBS)
     a, b, c = subnets(blueprint)
     return {
         "Key": key,
@@ -253,6 +262,7 @@ def _job_values(blueprint: Blueprint, key: Any, job_role: Any) -> dict[str, Any]
         "StoreKind": store[PREFIX + "ONLINE_STORE"],
         "StoreHost": store[PREFIX + "REDIS_HOST"],
         "StoreTls": store[PREFIX + "REDIS_TLS"],
+        "StoreUser": store[PREFIX + "REDIS_USERNAME"],
         "StoreSecret": store[PREFIX + "REDIS_PASSWORD_SECRET"],
         "Registry": registry,
         "Group": blueprint.take("network", "jobs-group", "AWS::EC2::SecurityGroup::Id"),

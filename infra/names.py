@@ -2,10 +2,23 @@
 
 from typing import Final
 
+from fraud.windows import ENTITIES
+
 PRODUCT: Final = "tollgate"
 
 DECISIONS: Final = "decisions"
 """Suffix of the delivery stream that takes decisions; the templates make it, the deployer tells the scorer of it."""
+
+VIEWS: Final = (*(f"{entity}_velocity" for entity in ENTITIES), "card_profile", "merchant_profile")
+"""Feature views with rows in the online store."""
+
+GROUP: Final = "scorer"
+"""Suffix of the model package group: the registry."""
+
+SCORER: Final = "scorer"
+STREAM: Final = "stream"
+JOBS: Final = "jobs"
+"""Users of the online store."""
 
 
 def plain_name(environment: str, suffix: str) -> str:

@@ -16,6 +16,7 @@ INTERFACES: Final = (
     "kms",
     "logs",
     "monitoring",
+    "sagemaker.api",
     "sagemaker.runtime",
     "secretsmanager",
     "sts",

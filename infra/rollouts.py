@@ -5,9 +5,9 @@ from typing import Any, Final
 from troposphere import GetAtt, Ref, Sub, awslambda, events, sqs
 
 from infra.blueprint import DIGEST, Blueprint, allow, arn, document, key_use, name
+from infra.names import GROUP
 
 HANDLER: Final = "infra.approval.lambda_handler"
-GROUP: Final = "scorer"
 REGISTRY: Final = ("model-package-group", "model-package")
 """Kinds of the registry's ARNs."""
 _HOSTED: Final = ("model", "endpoint-config", "endpoint")
@@ -120,6 +120,11 @@ def _queue_policy(blueprint: Blueprint, queue: Any) -> None:
         "Resource": GetAtt(queue, "Arn"),
         "Condition": {"StringEquals": {"aws:SourceAccount": Ref("AWS::AccountId")}},
     }
+    tls_only(blueprint, queue, into)
+
+
+def tls_only(blueprint: Blueprint, queue: Any, *more: dict[str, Any]) -> None:
+    """Let nobody reach a queue without TLS; add further statements."""
     tls = {
         "Sid": "TlsOnly",
         "Effect": "Deny",
@@ -128,7 +133,8 @@ def _queue_policy(blueprint: Blueprint, queue: Any) -> None:
         "Resource": GetAtt(queue, "Arn"),
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
-    blueprint.add(sqs.QueuePolicy("RolloutsPolicy", Queues=[Ref(queue)], PolicyDocument=document(into, tls)))
+    policy = sqs.QueuePolicy(f"{queue.title}Policy", Queues=[Ref(queue)], PolicyDocument=document(*more, tls))
+    blueprint.add(policy)
 
 
 def _deployer_permissions(blueprint: Blueprint, key: Any, group: Any, queue: Any) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ cfn-lint knows whether a template is valid; these rules know what this house pro
 with its reason, and an exception that nothing needs any more breaks a rule too.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +21,7 @@ class Finding:
     detail: str
 
 
-# (stack, resource, statement): why a statement names every action or every resource.
+# (stack, resource, statement): why a statement names every action or resource, or a resource by a part of its name.
 WILDCARDS: Final[Mapping[tuple[str, str, str], str]] = {
     (
         "network",
@@ -44,7 +45,20 @@ WILDCARDS: Final[Mapping[tuple[str, str, str], str]] = {
     ("learning", "DeployerRole", "ScalingReads"): "Application Auto Scaling's reads have no resources",
     ("learning", "DeployerRole", "Trace"): "X-Ray has no resources",
     ("learning", "RolloutsPolicy", "TlsOnly"): "denies everything without TLS",
+    ("learning", "StartsPolicy", "TlsOnly"): "denies everything without TLS",
+    ("data", "AnalystsPolicy", "Catalogue"): "the tables of one database, which is ours",
+    ("learning", "DeployerRole", "Alarms"): "scaling's alarms are named when they are made, after the endpoint",
+    ("learning", "DeployerRole", "Hosting"): "models and configurations carry a digest of their release in their names",
+    ("learning", "DeployerRole", "Names"): "what this environment's stacks say to one another",
+    ("learning", "DeployerRole", "Packages"): "the packages of one group are numbered",
+    ("learning", "DeployerRole", "Scaling"): "AWS draws the ids of scalable targets; the condition bounds the service",
+    ("learning", "JobRole", "Log"): "SageMaker writes every job's log into groups of its own",
+    ("learning", "JobRole", "Registry"): "the packages of one group are numbered",
+    ("learning", "PipelineRole", "Jobs"): "SageMaker names the jobs of a pipeline",
+    ("learning", "ScheduleRole", "Nightly"): "each night's job has a name of its own",
 }
+# What needs no reason: objects below a prefix of one of our buckets.
+_OBJECTS: Final = re.compile(r"[^*]*\$\{(?:Bucket|Lake|AccessLogs)(?:\.Arn)?\}/[a-z][a-z/-]*\*(?:/lock)?")
 
 # Type of resource: the property (a path) that must be there, and what it must be (null for anything).
 ENCRYPTED: Final[Mapping[str, tuple[tuple[str, Any], ...]]] = {
@@ -56,7 +70,7 @@ ENCRYPTED: Final[Mapping[str, tuple[tuple[str, Any], ...]]] = {
         ("TransitEncryptionEnabled", True),
         ("TransitEncryptionMode", "required"),
         ("KmsKeyId", None),
-        ("AuthToken", None),
+        ("UserGroupIds", None),
     ),
     "AWS::KinesisFirehose::DeliveryStream": (
         ("DeliveryStreamEncryptionConfigurationInput.KeyType", "CUSTOMER_MANAGED_CMK"),
@@ -139,11 +153,18 @@ def _statements(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _wide(statement: Mapping[str, Any]) -> list[str]:
-    """Return how a statement is wide: actions that end in a bare star, or any resource."""
+    """Return how a statement is wide: actions that end in a bare star, any resource, or a part of a resource's name."""
     actions = _listed(statement.get("Action", "*"))
     resources = _listed(statement.get("Resource", []))
     wide = [f"action {action}" for action in actions if action == "*" or action.endswith(":*")]
-    return wide + [f"resource {resource}" for resource in resources if resource in ("*", "arn:aws:s3:::*")]
+    texts = [_text(resource) for resource in resources]
+    return wide + [f"resource {text}" for text in texts if "*" in text and not _OBJECTS.fullmatch(text)]
+
+
+def _text(resource: Any) -> str:
+    """Return a resource as it is written, whatever is put into it."""
+    inner = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
+    return str(inner[0] if isinstance(inner, list) else inner)
 
 
 def _listed(value: Any) -> list[Any]:

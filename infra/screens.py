@@ -19,6 +19,8 @@ def show_plan(console: Console, plan: Plan, name: str) -> None:
     if plan.waits_for:
         console.print(f"[bold]{name}[/]: waits for {', '.join(plan.waits_for)}; planned once they are deployed")
         return
+    if plan.remains:
+        console.print(f"[bold]{name}[/]: a creation has failed; deploying removes what it left and begins anew")
     counts = {action: sum(change.action == action for change in plan.changes) for action in _MARKS}
     told = ", ".join(f"{count} {action.lower()}" for action, count in counts.items() if count) or "no changes"
     console.print(f"[bold]{name}[/]: {told}")
@@ -46,6 +48,7 @@ def plan_as_json(plan: Plan, name: str) -> dict[str, Any]:
     return {
         "stack": name,
         "waits_for": list(plan.waits_for),
+        "remains": plan.remains,
         "changes": [asdict(change) for change in plan.changes],
         "skipped": [asdict(item) for item in plan.skipped],
     }

@@ -13,7 +13,8 @@ from infra.blueprint import INTERFACES_EXCUSED, Blueprint, allow, arn, document,
 from infra.dashboard import add_dashboard
 from infra.data import tables
 from infra.decisions import add_decisions
-from infra.stream import store_password
+from infra.names import SCORER
+from infra.store_users import store_password
 from infra.watching import add_alarms, add_metric_filters
 
 ENDPOINT: Final = "scorer"
@@ -56,7 +57,7 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
         allow("Decisions", ["s3:PutObject"], [Sub("${Bucket}/decisions/*", Bucket=bucket)]),
         key_use(key, write=True),
         allow("OnlineStore", ["dynamodb:BatchGetItem"], tables()),
-        store_password(blueprint),
+        store_password(blueprint, SCORER),
         *image_pull(blueprint.take("data", "inference-images-arn")),
         allow(
             "Log",

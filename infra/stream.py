@@ -7,12 +7,14 @@ bounds that wait.
 
 from typing import Any, Final
 
-from troposphere import Equals, GetAtt, If, Ref, Sub, Template, awslambda
+from troposphere import GetAtt, Ref, Sub, Template, awslambda
 
 from fraud.settings import PREFIX
 from infra.alarms import STREAM_EVENTS
 from infra.blueprint import DIGEST, INTERFACES_EXCUSED, Blueprint, allow, key_use, name, subnets, vpc_access
 from infra.data import tables
+from infra.names import STREAM
+from infra.store_users import online_store, store_password
 from infra.watching import add_alarms, add_metric_filters
 
 HANDLER: Final = "streaming.handler.lambda_handler"
@@ -73,25 +75,6 @@ def build() -> Template:
     return blueprint.finish()
 
 
-def online_store(blueprint: Blueprint) -> dict[str, Any]:
-    """Return the settings of whoever speaks with the online store; its password is read at their start, by its ARN."""
-    kind = blueprint.parameter("StoreKind", "Which online store.", AllowedValues=["redis", "dynamodb"])
-    on_redis = blueprint.condition("OnRedis", Equals(kind, "redis"))
-    secret = blueprint.take("data", "store-password-arn")
-    return {
-        PREFIX + "ONLINE_STORE": kind,
-        PREFIX + "REDIS_HOST": blueprint.take("data", "store-host"),
-        PREFIX + "REDIS_TLS": If(on_redis, "true", "false"),
-        PREFIX + "REDIS_PASSWORD_SECRET": If(on_redis, secret, ""),
-    }
-
-
-def store_password(blueprint: Blueprint) -> dict[str, Any]:
-    """Return the right to read the online store's password."""
-    secret = blueprint.take("data", "store-password-arn")
-    return allow("StorePassword", ["secretsmanager:GetSecretValue"], [secret])
-
-
 def _settings(blueprint: Blueprint) -> dict[str, Any]:
     currency = blueprint.parameter("Currency", "The one currency, ISO 4217.", AllowedPattern="^[A-Z]{3}$")
     return {
@@ -100,7 +83,7 @@ def _settings(blueprint: Blueprint) -> dict[str, Any]:
         PREFIX + "REGION": Ref("AWS::Region"),
         PREFIX + "STREAM": blueprint.take("data", "stream"),
         PREFIX + "BUCKET": blueprint.take("data", "bucket"),
-        **online_store(blueprint),
+        **online_store(blueprint, STREAM),
     }
 
 
@@ -117,10 +100,11 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
     return [
         allow("Read", reading, [blueprint.take("data", "stream-arn")]),
         allow("Write", ["s3:PutObject"], written),
-        allow("FailuresBucket", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": f"{FAILED}*"}}),
+        # Lambda looks whether it may write to the destination by listing the bucket, without a prefix.
+        allow("FailuresBucket", ["s3:ListBucket"], [bucket]),
         key_use(key, write=True),
         allow("OnlineStore", STORE_ACTIONS, tables()),
-        store_password(blueprint),
+        store_password(blueprint, STREAM),
         allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [GetAtt(group, "Arn")]),
         allow("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
         vpc_access(),
@@ -141,5 +125,6 @@ def _mapping(blueprint: Blueprint, function: Any) -> Any:
         MaximumRetryAttempts=RETRIES,
         MaximumRecordAgeInSeconds=RECORD_AGE_S,
         FunctionResponseTypes=["ReportBatchItemFailures"],
+        MetricsConfig=awslambda.MetricsConfig(Metrics=["EventCount"]),
         DestinationConfig=awslambda.DestinationConfig(OnFailure=failures),
     )

@@ -1,5 +1,6 @@
 """Alarms and metric filters as resources of a stack."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from troposphere import Ref, Sub, cloudwatch, logs
@@ -13,7 +14,9 @@ def add_alarms(blueprint: Blueprint) -> None:
     topic = blueprint.take("network", "alarm-topic")
     for alarm in ALARMS:
         if alarm.stack == blueprint.stack:
-            blueprint.add(_alarm(alarm, topic))
+            made = blueprint.add(_alarm(alarm, topic))
+            if alarm.store:
+                made.Condition = blueprint.on_store(alarm.store)
 
 
 def add_metric_filters(blueprint: Blueprint, metrics: tuple[LoggedMetric, ...], group: Any) -> None:
@@ -34,16 +37,18 @@ def add_metric_filters(blueprint: Blueprint, metrics: tuple[LoggedMetric, ...], 
         )
 
 
-def _dimensions(alarm: Alarm) -> list[Any]:
+def _dimensions(alarm: Alarm, dimensions: Mapping[str, str] | None = None) -> list[Any]:
     return [
         cloudwatch.MetricDimension(Name=key, Value=Sub(value) if "$" in value else value)
-        for key, value in alarm.dimensions.items()
+        for key, value in (alarm.dimensions if dimensions is None else dimensions).items()
     ]
 
 
 def _alarm(alarm: Alarm, topic: Any) -> Any:
     title = "".join(part.capitalize() for part in alarm.suffix.split("-"))
     attributes: dict[str, Any] = _ratio(alarm) if alarm.percent_of else _metric(alarm)
+    if alarm.over:
+        attributes = _together(alarm)
     if alarm.unusual:
         attributes = _band(alarm)
     else:
@@ -77,10 +82,24 @@ def _namespace(alarm: Alarm) -> Any:
     return Sub(alarm.namespace) if "$" in alarm.namespace else alarm.namespace
 
 
-def _query(alarm: Alarm, query_id: str, metric: str, *, shown: bool = False) -> Any:
-    source = cloudwatch.Metric(Namespace=_namespace(alarm), MetricName=metric, Dimensions=_dimensions(alarm))
+def _query(
+    alarm: Alarm, query_id: str, metric: str, *, shown: bool = False, dimensions: Mapping[str, str] | None = None
+) -> Any:
+    source = cloudwatch.Metric(
+        Namespace=_namespace(alarm), MetricName=metric, Dimensions=_dimensions(alarm, dimensions)
+    )
     stat = cloudwatch.MetricStat(Metric=source, Period=alarm.period_s, Stat=alarm.statistic)
     return cloudwatch.MetricDataQuery(Id=query_id, MetricStat=stat, ReturnData=shown)
+
+
+def _together(alarm: Alarm) -> dict[str, Any]:
+    """Return one figure of several sources; one that does not exist counts for nothing."""
+    sources = [
+        _query(alarm, f"source{number}", alarm.metric, dimensions=dimensions)
+        for number, dimensions in enumerate(alarm.over)
+    ]
+    whole = cloudwatch.MetricDataQuery(Id="whole", Expression=alarm.expression, Label=alarm.metric, ReturnData=True)
+    return {"Metrics": [*sources, whole]}
 
 
 def _band(alarm: Alarm) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
     """
     zones = [f"network/private-subnet-{zone}" for zone in ("a", "b", "c")]
     keys = ["serving/scorer-role-arn", *zones, "network/scorer-group", "network/key-arn", "data/store-host"]
-    given = _given(client("ssm"), environment, [*keys, "data/store-password-arn"])
+    given = _given(client("ssm"), environment, [*keys, "data/store-scorer-password-arn"])
     place = Place(
         role=given["serving/scorer-role-arn"],
         subnets=tuple(given[zone] for zone in zones),
@@ -95,7 +95,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
         currency=environment.data.currency,
         store_kind=environment.data.store,
         store_host=given["data/store-host"],
-        store_secret=given["data/store-password-arn"],
+        store_secret=given["data/store-scorer-password-arn"],
         decisions=plain_name(environment.name, DECISIONS),
     )
     endpoint = plain_name(environment.name, "scorer")

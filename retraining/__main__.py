@@ -4,10 +4,12 @@
 """
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -15,10 +17,18 @@ from rich.table import Table
 from fraud.errors import CorruptBundle, TollgateError
 from retraining import backtest_command, jobs
 from retraining.addresses import open_registry
-from retraining.gate import LIMITS
+from retraining.label_facts import lake_facts
+from retraining.limits import LIMITS
 from retraining.registry import ModelRegistry, Registry
 from retraining.rollout import command as rollouts
-from retraining.weekly import WeekPlan, WeekReport, run_week, training_set_builder, week_figures
+from retraining.weekly import (
+    WeekPlan,
+    WeekReport,
+    run_week,
+    training_set_builder,
+    week_figures,
+    weighed_builder,
+)
 from training.command_line import (
     as_of_or_end,
     end_with,
@@ -28,10 +38,13 @@ from training.command_line import (
 )
 from training.policy_rules import PolicyRules, read_rules
 from training.progress import progress_bar, progress_bars
+from training.recipes import read_recipe
+from training.selective import read_decisions
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PROMOTED: Final = 0
 REFUSED: Final = 3
+_COLOURS: Final = {"pass": "green", "FAIL": "red", "not asked": "yellow"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(jobs.app, name="step")
@@ -60,23 +73,33 @@ def week(
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
     policy: Annotated[Path | None, typer.Option(help="JSON file of rules around the thresholds.")] = None,
+    parameters: Annotated[Path | None, typer.Option(help="Parameters file of `training search`.")] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="Parquet of transaction_id, outcome, propensity: weighs by inverse propensity.")
+    ] = None,
     parity: Annotated[
         Path | None,
         typer.Option(help="Certificate of `monitoring parity --json`: without a mismatch, or no promotion."),
     ] = None,
+    require_parity: Annotated[
+        bool, typer.Option("--require-parity", help="Without a certificate no promotion.")
+    ] = False,
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Prove that no feature sees the future.")] = True,
     seeds: Annotated[int, typer.Option(min=0, help="Other seeds that have to agree; 0 does not ask.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Judge although this calendar week has its verdict.")] = False,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
     json_file: JsonFile = None,
 ) -> None:
     """Run one iteration: train a challenger, judge it against the champion, promote or refuse it."""
     plan = WeekPlan(
         train_days, validation_days, test_days, label_delay, review_share=review_share, insult_share=insult_share,
-        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy),
+        seed=seed, rules=PolicyRules() if policy is None else read_rules(policy), recipe=read_recipe(parameters),
     )  # fmt: skip
+    weighed = None if decisions is None else read_decisions(decisions)
     registry = open_registry(models, bucket=bucket, image=image, approval=approval)
-    report = _run(lake, registry, repo, plan, as_of_or_end(as_of, lake), parity=parity, audit=audit, seeds=seeds)
+    asked = _Asked(parity, require_parity, audit, seeds, again)
+    report = _run(lake, registry, repo, plan, as_of_or_end(as_of, lake), asked, weighed)
     code = PROMOTED if report.promoted else REFUSED
     write_figures(week_figures(report) | {"exit_code": code}, json_file)
     if not wants_only_json(json_file):
@@ -169,18 +192,27 @@ def status(models: Models, bucket: Bucket = "", json_file: JsonFile = None) -> N
         raise typer.Exit(1)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked beside the gate's own checks."""
+
+    parity: Path | None
+    require_parity: bool
+    audit: bool
+    seeds: int
+    again: bool
+
+
 def _run(
     lake: Path,
     registry: ModelRegistry,
     repo: Path,
     plan: WeekPlan,
     as_of_ms: int,
-    *,
-    parity: Path | None,
-    audit: bool,
-    seeds: int,
+    asked: _Asked,
+    decisions: pa.Table | None,
 ) -> WeekReport:
-    from retraining.inspection import inspector
+    from retraining.inspection import inspector, lake_prover
     from training.feast_store import compiled_plan, open_lake_store
 
     make_profiles(lake)
@@ -188,17 +220,24 @@ def _run(
         store = open_lake_store(repo, lake)
         read_plan = compiled_plan(store)
     with progress_bars("features, point in time", "trees", "leak audit") as (rows_done, trees_done, audited):
+        build = training_set_builder(store, lake, rows_done)
+        prove = lake_prover(lake, plan, as_of_ms=as_of_ms, progress=audited) if asked.audit else None
         return run_week(
-            training_set_builder(store, lake, rows_done),
+            build if decisions is None else weighed_builder(build, decisions),
             registry,
             as_of_ms=as_of_ms,
             plan=plan,
             read_plan=read_plan,
             root=ROOT,
             limits=LIMITS,
-            inspect=inspector(lake, plan, as_of_ms=as_of_ms, parity=parity, audit=audit, seeds=seeds, progress=audited),
+            inspect=inspector(
+                plan, as_of_ms=as_of_ms, prove=prove, parity=asked.parity, require_parity=asked.require_parity,
+                seeds=asked.seeds,
+            ),
+            facts=lake_facts(lake, plan),
+            again=asked.again,
             progress=trees_done,
-        )
+        )  # fmt: skip
 
 
 def _existing(models: str, bucket: str) -> ModelRegistry:
@@ -214,10 +253,10 @@ def _show(report: WeekReport, code: int) -> None:
     for column in ("check", "", "evidence"):
         table.add_column(column, no_wrap=column == "check")
     for check in report.verdict.checks:
-        table.add_row(check.name, "[green]pass[/]" if check.passed else "[red]FAIL[/]", check.evidence)
+        table.add_row(check.name, f"[{_COLOURS[check.word]}]{check.word}[/]", check.evidence)
     Console().print(table)
     if report.repeated:
-        typer.echo("this iteration was done before: its verdict stands, and nothing was changed")
+        typer.echo("this week has its verdict, which stands; nothing was changed (--again judges anew)")
     typer.echo(f"{'promoted' if report.promoted else 'refused'}; champion is {report.champion}; exit code {code}")
 
 

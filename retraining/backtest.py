@@ -8,6 +8,7 @@ beside the first champion of all, kept for ever: the difference is what retraini
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,9 +18,13 @@ import pyarrow as pa
 from fraud.bundle import ModelBundle
 from fraud.errors import TollgateError
 from fraud.windows import DAY
-from retraining.gate import LIMITS, Check, GateLimits
+from retraining.judging import champion_scores
+from retraining.label_facts import FindFacts, label_facts
+from retraining.limits import LIMITS, GateLimits
 from retraining.registry import ModelRegistry
-from retraining.weekly import Builder, WeekPlan, champion_scores, run_week
+from retraining.verdict import Check
+from retraining.weekly import Builder, WeekPlan, run_week
+from training.compromised import BLOCKED_DAYS, unblocked
 from training.dataset import TrainingSet, labelled_at
 from training.errors import InvalidSplit
 from training.prequential import WEEK_DAYS
@@ -163,6 +168,7 @@ def play(  # noqa: PLR0913  # the collaborators of a weekly iteration, and the h
     read_plan: Mapping[str, Any],
     root: Path,
     limits: GateLimits = LIMITS,
+    truth: pa.Table | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> Playback:
     """Replay the weekly loop and return what it did.
@@ -177,6 +183,8 @@ def play(  # noqa: PLR0913  # the collaborators of a weekly iteration, and the h
         An empty one of the replay's own.
     read_plan, root, limits
         As for :func:`retraining.weekly.run_week`.
+    truth
+        Table of ``truth.parquet``, for the types of fraud that the gate compares; never for a label.
     progress
         Called with the weeks done and the weeks in all.
 
@@ -196,12 +204,13 @@ def play(  # noqa: PLR0913  # the collaborators of a weekly iteration, and the h
     known_until = _known_until(history, statements)
     kept: ModelBundle | None = None
     for number, as_of_ms in enumerate(span.times()):
-        decided = _decide(build, registry, as_of_ms, plan, read_plan, root, limits)
+        facts = partial(label_facts, statements=statements, plan=plan, truth=truth)
+        decided = _decide(build, registry, as_of_ms, plan, read_plan, root, limits, facts)
         champion = registry.champion()
         kept = kept or champion
         matured_ms = as_of_ms + WEEK + plan.label_delay_days * DAY
         if champion is not None and kept is not None and matured_ms <= known_until:
-            lived = _live(build(as_of_ms, as_of_ms + WEEK, matured_ms), champion, kept)
+            lived = _live(history, build(as_of_ms, as_of_ms + WEEK, matured_ms), statements, champion, kept)
             parts.append(lived)
             decided = replace(
                 decided,
@@ -221,11 +230,14 @@ def _decide(
     read_plan: Mapping[str, Any],
     root: Path,
     limits: GateLimits,
+    facts: FindFacts,
 ) -> PlayedWeek:
     """Run one iteration; a step that fails is a week without a challenger, as it would be in production."""
     day = day_text(as_of_ms)
     try:
-        report = run_week(build, registry, as_of_ms=as_of_ms, plan=plan, read_plan=read_plan, root=root, limits=limits)
+        report = run_week(
+            build, registry, as_of_ms=as_of_ms, plan=plan, read_plan=read_plan, root=root, limits=limits, facts=facts
+        )
     except TollgateError as error:
         why = (f"{error.code}: {error}",)
         return PlayedWeek(day, "failed", why, (), None, registry.champion_version(), None, None, None)
@@ -236,7 +248,13 @@ def _decide(
     )
 
 
-def _live(rows: TrainingSet, champion: ModelBundle, kept: ModelBundle) -> Lived:
+def _live(
+    history: TrainingSet, week: TrainingSet, statements: pa.Table, champion: ModelBundle, kept: ModelBundle
+) -> Lived:
+    """Return what both did in a week, but for the payments of cards that were known as compromised by then."""
+    before = history.between(int(week.event_time_ms[0]) - BLOCKED_DAYS * DAY, int(week.event_time_ms[-1]) + 1)
+    free = unblocked(_sliced(history, before), statements)[-len(week.is_fraud) :]
+    rows = _picked(week, np.flatnonzero(free))
     everything = slice(0, len(rows.is_fraud))
     ours: FloatArray = champion_scores(champion, rows, everything)
     first: FloatArray = ours if kept.version == champion.version else champion_scores(kept, rows, everything)
@@ -277,11 +295,17 @@ def _joined(parts: list[Lived]) -> Lived:
     return Lived(**{name: columns(name) for name in Lived.__dataclass_fields__})
 
 
-def _sliced(rows: TrainingSet, taken: slice) -> TrainingSet:
+def _picked(rows: TrainingSet, places: IntArray) -> TrainingSet:
+    return replace(_sliced(rows, places), is_fraud=rows.is_fraud[places])
+
+
+def _sliced(rows: TrainingSet, taken: slice | IntArray) -> TrainingSet:
     return replace(
         rows,
         matrix=rows.matrix[taken],
-        transaction_id=rows.transaction_id[taken],
+        transaction_id=rows.transaction_id[taken]
+        if isinstance(taken, slice)
+        else rows.transaction_id.take(pa.array(taken)),
         card=rows.card[taken],
         event_time_ms=rows.event_time_ms[taken],
         amount_minor=rows.amount_minor[taken],

@@ -49,7 +49,7 @@ def backtest_command(  # noqa: PLR0913  # one parameter per option
     from retraining.backtest_gain import backtest_figures, gain_of
     from retraining.backtest_page import draw, gain_rows, render, week_cells
     from retraining.registry import Registry
-    from training.labels import read_labels
+    from training.labels import read_labels, read_truth
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UnwritableOutput(f"{out} is there already: a replay starts from an empty registry, name a new folder")
@@ -69,7 +69,7 @@ def backtest_command(  # noqa: PLR0913  # one parameter per option
     with progress_bar("weeks") as advance:
         played = play(
             rows, statements, Registry(out / "models"), plan=plan, span=span, read_plan=read_plan, root=ROOT,
-            progress=advance,
+            truth=read_truth(lake), progress=advance,
         )  # fmt: skip
     gain = None if played.lived is None else gain_of(played.lived, seed=seed)
     about: dict[str, Any] = {"lake": lake.name, "trees": trees, "seed": seed, "label_delay_days": label_delay}

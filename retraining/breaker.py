@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from retraining.gate import Check, Verdict
+from retraining.verdict import Check, Verdict
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retraining.gate import Check
+from retraining.verdict import Check
 
 
 def leaks_checked(proof: Mapping[str, Any]) -> Check:

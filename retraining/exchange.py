@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retraining.label_facts import LabelFacts, facts_columns, facts_from
 from training.dataset import TrainingSet
 from training.errors import UnreadableSource
 
 MATRIX: Final = "matrix.npy"
 COLUMNS: Final = "columns.parquet"
 ABOUT: Final = "about.json"
+FACTS: Final = "facts.parquet"
 
 
 def write_rows(rows: TrainingSet, folder: Path, about: Mapping[str, Any]) -> None:
@@ -60,3 +62,24 @@ def read_rows(folder: Path) -> tuple[TrainingSet, dict[str, Any]]:
         return rows, text["about"]
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowInvalid) as error:
         raise UnreadableSource(f"{folder} holds no training set of the step before: {error}") from None
+
+
+def write_facts(facts: LabelFacts, folder: Path) -> None:
+    """Write what the labels say of the rows in the same folder."""
+    table = pa.table(facts_columns(facts))
+    pq.write_table(table.replace_schema_metadata({"arrived": json.dumps(facts.arrived)}), folder / FACTS)
+
+
+def read_facts(folder: Path) -> LabelFacts:
+    """Return what :func:`write_facts` wrote.
+
+    Raises
+    ------
+    UnreadableSource
+        It is not there, or is something else.
+    """
+    try:
+        table = pq.read_table(folder / FACTS)
+        return facts_from(table, json.loads((table.schema.metadata or {})[b"arrived"]))
+    except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+        raise UnreadableSource(f"{folder} holds no facts of the step before: {error}") from None

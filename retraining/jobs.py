@@ -11,8 +11,9 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from fraud.errors import TollgateError
+from retraining.bucket import reaching
 from retraining.container import Container, this_container
-from retraining.weekly import WeekPlan
+from retraining.weekly import WeekPlan, WeekReport
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 Result = TypeVar("Result")
@@ -59,15 +60,42 @@ def judge(
     bucket: Annotated[str, typer.Option()] = "",
     image: Annotated[str, typer.Option(help="Inference image that a package names.")] = "",
     approval: Annotated[str, typer.Option()] = "manual",
+    parity: Annotated[str, typer.Option(help="Key of a parity certificate in the bucket, or none.")] = "none",
+    again: Annotated[str, typer.Option(help="yes judges a calendar week that has its verdict.")] = "no",
 ) -> None:
     """Judge the challenger and write the verdict into the registry."""
     from retraining.addresses import open_registry
     from retraining.steps import judge_step
 
-    report = _or_say_why(
-        lambda container: judge_step(container, open_registry(registry, bucket=bucket, image=image, approval=approval))
-    )
+    def run(container: Container) -> WeekReport:
+        certificate = None if parity == "none" else fetched(bucket, parity, container.processing("parity"))
+        opened = open_registry(registry, bucket=bucket, image=image, approval=approval)
+        return judge_step(container, opened, parity=certificate, again=again == "yes")
+
+    report = _or_say_why(run)
     typer.echo(f"{report.challenger} {'passed' if report.promoted else 'was refused'}")
+
+
+def fetched(bucket: str, key: str, folder: Path) -> Path:
+    """Return an object of a bucket as a file; one that is not there is a file that is not there.
+
+    Raises
+    ------
+    RegistryUnreachable
+        The bucket does not answer.
+    """
+    import boto3
+    from botocore.exceptions import ClientError
+
+    place = folder / Path(key).name
+    folder.mkdir(parents=True, exist_ok=True)
+    with reaching(f"s3://{bucket}/{key}"):
+        try:
+            place.write_bytes(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in {"NoSuchKey", "404"}:
+                raise
+    return place
 
 
 def _or_say_why(run: Callable[[Container], Result]) -> Result:

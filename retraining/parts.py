@@ -21,7 +21,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 THIRDS: Final = ("the smallest third of fraud amounts", "the middle third", "the largest third of fraud amounts")
 
 
-def parts_of(rows: TrainingSet, taken: slice) -> dict[str, BoolArray]:
+def parts_of(rows: TrainingSet, taken: IntArray) -> dict[str, BoolArray]:
     """Return which of some rows are in each part; a part that no feature tells is not there."""
     found: dict[str, BoolArray] = {}
     for feature, names in _NAMES.items():

@@ -125,7 +125,11 @@ class _Steps:
         counted = {name: ParameterInteger(name, default_value=days) for name, days in {**SPANS, "Seed": 0}.items()}
         shares = {name: ParameterString(name, default_value=share) for name, share in SHARES.items()}
         approval = ParameterString("Approval", default_value="manual", enum_values=["manual", "automatic"])
-        self.parameters: dict[str, Any] = {**given, **counted, **shares, "Approval": approval}
+        parity = ParameterString("Parity", default_value="none")  # key of a certificate in the bucket
+        again = ParameterString("Again", default_value="no", enum_values=["no", "yes"])
+        self.parameters: dict[str, Any] = {
+            **given, **counted, **shares, "Approval": approval, "Parity": parity, "Again": again,
+        }  # fmt: skip
         self._join = Join
         self._run = ["s3:/", given["Bucket"], "runs", ExecutionVariables.PIPELINE_EXECUTION_ID]
 
@@ -178,7 +182,10 @@ class _Steps:
 
     def judge(self, rows: Any, model: Any, verdict: Any) -> Any:
         inputs = [self._input(ROWS, rows, ROWS), self._input("challenger", model, CHALLENGER)]
-        told = {"--registry": "Registry", "--bucket": "Bucket", "--image": "InferenceImage", "--approval": "Approval"}
+        told = {
+            "--registry": "Registry", "--bucket": "Bucket", "--image": "InferenceImage", "--approval": "Approval",
+            "--parity": "Parity", "--again": "Again",
+        }  # fmt: skip
         return self._processing("Judge", "judge", inputs, "verdict", self._arguments(told), [verdict])
 
     def _processing(

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from fraud.bundle import ModelBundle, open_bundle
 from fraud.errors import CorruptBundle
 from retraining.errors import NoSuchVersion, NothingToRollBack, RegistryBusy
-from retraining.gate import Verdict
+from retraining.verdict import Verdict
 from stores.bundle_files import read_bundle, write_bundle
 
 SERVED_FROM = ("promoted", "rolled_back")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from typing import Any, Final
@@ -19,18 +19,18 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from retraining.gate import HeldOut, Verdict
+from retraining.held_out import HeldOut
 from retraining.page import STYLE, table
+from retraining.report_figures import both_classes, costs_of, metrics_of, segments_of, work_of
+from retraining.verdict import Check, Verdict
 from training.challenger import TrainingPlan
-from training.intervals import Interval, day_block_intervals
+from training.intervals import Interval
 from training.plots import BASELINE, OURS, style
-from training.ranking import DAY_MS, FloatArray, rank
+from training.ranking import FloatArray, rank
 from training.transaction_log import day_text
 
 REPORT_JSON: Final = "report.json"
 REPORT_HTML: Final = "report.html"
-RESAMPLES: Final = 200
-RECALLS: Final = (0.3, 0.5, 0.7)
 
 INTENDED: Final = (
     "Scores card payments at authorisation, in the scorer it was packed for, with the features it names. Its score is "
@@ -90,13 +90,16 @@ def candidate_report(
         "version": version,
         "outcome": "promoted" if verdict.passed else "refused",
         "reasons": list(verdict.reasons),
-        "checks": [asdict(check) for check in verdict.checks],
+        "checks": [check.facts() for check in verdict.checks],
         "champion": champion,
         "as_of": day_text(as_of_ms),
         "held_out": {"from": day_text(test_from), "to": day_text(end - 1), "rows": len(held.is_fraud),
-                     "frauds": int(held.is_fraud.sum())},
-        "metrics": _metrics(held, plan.seed, alone=champion is None),
-        "segments": _segments(held),
+                     "frauds": int(held.is_fraud.sum()), "effective_rows": held.effective_rows,
+                     "effective_frauds": held.effective_frauds, "left_out": held.left_out},
+        "metrics": metrics_of(held, plan.seed, alone=champion is None),
+        "work": work_of(held, plan.review_share, alone=champion is None),
+        "segments": segments_of(held),
+        "signed_off": _signature(verdict),
         "policy": {name: policy[name] for name in ("version", "review_at", "decline_at")},
         "labels": {"as_of": day_text(as_of_ms), "delay_days": plan.label_delay_days,
                    "policy": "a payment is legitimate until a statement that had arrived says otherwise"},
@@ -108,73 +111,45 @@ def candidate_report(
     return CandidateReport(text, _render(found, _draw(held)))
 
 
-def _both(held: HeldOut) -> bool:
-    return 0 < int(held.is_fraud.sum()) < len(held.is_fraud)
-
-
-def _metrics(held: HeldOut, seed: int, *, alone: bool) -> dict[str, dict[str, Any]]:
-    """Return each figure of candidate and champion with its interval; nothing where there is one class only."""
-    if not _both(held):
-        return {}
-    day = held.event_time_ms // DAY_MS
-    found: dict[str, dict[str, Any]] = {}
-    for side, scores in (("candidate", held.challenger), ("champion", held.champion)):
-        ranking = rank(scores, held.is_fraud, day=day, amount_minor=held.amount_minor)
-
-        def figures(weights: FloatArray, ranking: Any = ranking) -> FloatArray:
-            curve = ranking.curve(weights)
-            alarms = [curve.false_positives_at_recall(recall) for recall in RECALLS]
-            return np.stack([curve.average_precision(), curve.roc_auc(), curve.recall_at_fpr(0.005), *alarms])
-
-        names = ["PR-AUC", "ROC-AUC", "recall at 0.5% false positives"]
-        names += [f"false positives at {recall:.0%} recall" for recall in RECALLS]
-        intervals = day_block_intervals(figures, len(ranking.days), resamples=RESAMPLES, seed=seed)
-        found[side] = {name: asdict(one) for name, one in zip(names, intervals, strict=True)}
-        if alone:
-            break
-    return found
-
-
-def _segments(held: HeldOut) -> list[dict[str, Any]]:
-    """Return the catch of each segment at both models' own threshold for half of the frauds."""
-    if not _both(held):
-        return []
-    alert = {}
-    for side, scores in (("candidate", held.challenger), ("champion", held.champion)):
-        ranking = rank(scores, held.is_fraud)
-        alert[side] = scores >= ranking.thresholds[int(ranking.curve().threshold_at_recall(0.5)[0])]
-    found = []
-    for name, inside in held.parts.items():
-        fraud = inside & held.is_fraud
-        recall = {side: float(flags[fraud].mean()) if fraud.any() else None for side, flags in alert.items()}
-        alarms = {side: int((flags & inside & ~held.is_fraud).sum()) for side, flags in alert.items()}
-        found.append({"segment": name, "rows": int(inside.sum()), "frauds": int(fraud.sum()), "recall": recall,
-                      "false_positives": alarms})  # fmt: skip
-    return found
+def _signature(verdict: Verdict) -> dict[str, Any]:
+    """Return who signed off what: the gate, check by check; a person signs by approving the package."""
+    return {
+        "by": "the gate",
+        "approved": verdict.passed,
+        "asked": sum(check.asked for check in verdict.checks),
+        "passed": sum(check.asked and check.passed for check in verdict.checks),
+        "not_asked": [check.name for check in verdict.checks if not check.asked],
+    }
 
 
 def _draw(held: HeldOut) -> bytes:
-    """Draw precision against recall, and how far each score can be read as a probability."""
-    figure = Figure(figsize=(12, 4.2), dpi=100, facecolor="white", layout="constrained")
+    """Draw precision against recall, how far each score can be read as a probability, and what declining costs."""
+    figure = Figure(figsize=(15, 4.2), dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2).ravel().tolist()
+    left, right, cost = figure.subplots(1, 3).ravel().tolist()
     sides = (("champion", held.champion, BASELINE), ("candidate", held.challenger, OURS))
-    if _both(held):
+    if both_classes(held):
         for name, scores, colour in sides:
-            curve = rank(scores, held.is_fraud).curve()
+            curve = rank(scores, held.is_fraud, weights=held.weights).curve()
             recall = curve.caught[:, 0] / curve.frauds[0]
             left.plot(recall, curve.caught[:, 0] / (curve.caught[:, 0] + curve.false_positives[:, 0]), color=colour,
                       label=name)  # fmt: skip
             _reliability(right, name, scores, held.is_fraud, colour)
+            prices = costs_of(held, scores)
+            if prices is not None:
+                cost.plot(np.maximum(prices.thresholds, 1e-5), prices.declining, color=colour, label=name)
         left.legend(frameon=False, fontsize=9)
         right.legend(frameon=False, fontsize=9, loc="upper left")
+        cost.legend(frameon=False, fontsize=9)
     left.set(xlim=(0, 1), ylim=(0, 1.02))
+    cost.set(xscale="log", xlim=(1e-5, 1), ylim=(0, None))
     right.plot([1e-5, 1], [1e-5, 1], color="#22262b", linewidth=1, linestyle=":")
     right.set(xscale="log", yscale="log", xlim=(1e-5, 1), ylim=(1e-5, 1))
     style(
         left, "Precision against recall, held-out days", "share of the frauds caught", "share of alerts that is fraud"
     )
     style(right, "Can a score be read as a probability?", "mean score of the group", "share that is fraud")
+    style(cost, "What declining from a score on costs", "threshold", "minor units per payment, example prices")
     bytes_ = BytesIO()
     figure.savefig(bytes_, format="png")
     return bytes_.getvalue()
@@ -196,12 +171,15 @@ def _render(found: Mapping[str, Any], png: bytes) -> str:
         f'<h1>Candidate {found["version"]}: <span class="{kind}">{found["outcome"]}</span></h1>',
         (f"<p>Iteration of {found['as_of']}, {escape(against)}; judged on {held['rows']:,} payments with "
         f"{held['frauds']:,} frauds from {held['from']} to {held['to']}.</p>"),
+        _signed(found["signed_off"], found["version"]),
         "<h2>The gate</h2>",
         table(("check", "", "evidence"),
-              [(check["name"], "pass" if check["passed"] else "FAIL", check["evidence"]) for check in found["checks"]]),
+              [(check["name"], Check(**check).word, check["evidence"]) for check in found["checks"]]),
         "<h2>Figures, with 95% intervals over resampled days</h2>",
         table(("held-out days", "candidate", "champion"), _metric_rows(found["metrics"])),
-        f'<img alt="precision and recall, reliability" src="data:image/png;base64,{b64encode(png).decode()}">',
+        "<h2>Work, calibration, cost</h2>",
+        table(("held-out days", "candidate", "champion"), _work_rows(found["work"])),
+        f'<img alt="precision and recall, reliability, cost" src="data:image/png;base64,{b64encode(png).decode()}">',
         "<h2>Segments, each model catching half of all frauds</h2>",
         table(("segment", "payments", "frauds", "recall", "champion's", "false positives", "champion's"),
               [_segment_row(one) for one in found["segments"]]),
@@ -225,6 +203,31 @@ def _metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]
         )
         for name in metrics.get("candidate", {})
     ]
+
+
+_WORK: Final = {
+    "expected_calibration_error": "ECE: mean distance of score and share of frauds",
+    "card_precision": "precision of the cards reviewed a day",
+    "reviews_a_day": "reviews a day",
+    "cost_of_approving_all": "cost per payment, everything approved",
+    "cost_at_own_decline_threshold": "cost per payment at its own decline threshold",
+    "least_cost": "least cost per payment of any threshold",
+}
+
+
+def _work_rows(work: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
+    def said(side: str, name: str) -> str:
+        value = work.get(side, {}).get(name)
+        return "" if value is None else f"{value:.4g}"
+
+    return [(words, said("candidate", name), said("champion", name)) for name, words in _WORK.items()] if work else []
+
+
+def _signed(one: Mapping[str, Any], version: str) -> str:
+    word = "Signed off" if one["approved"] else "Not signed off"
+    missing = f"; not asked: {', '.join(one['not_asked'])}" if one["not_asked"] else ""
+    said = f"{word} by {one['by']}: {one['passed']} of {one['asked']} checks asked were passed by {version}{missing}."
+    return f"<p>{escape(said)}</p>"
 
 
 def _interval(one: Interval) -> str:

@@ -18,8 +18,8 @@ from fraud.bundle import ModelBundle, open_bundle
 from fraud.errors import CorruptBundle
 from retraining.bucket import ModelBucket, reaching
 from retraining.errors import NoSuchVersion, NothingToRollBack
-from retraining.gate import Verdict
 from retraining.steps import ARCHIVE, VERDICT, pack, unpack
+from retraining.verdict import Verdict
 
 Approval = Literal["manual", "automatic"]
 JSON_TYPE: Final = "application/json"

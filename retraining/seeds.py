@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from retraining.gate import Check
+from retraining.verdict import Check
 from training.challenger import TrainingPlan
 from training.dataset import TrainingSet
 from training.fit import Rows, fit_model

@@ -19,13 +19,16 @@ from fraud.errors import CorruptBundle
 from fraud.fallback import FALLBACK_FILES
 from retraining.container import Container
 from retraining.errors import InvalidPipeline
-from retraining.exchange import read_rows, write_rows
-from retraining.gate import LIMITS
+from retraining.exchange import read_facts, read_rows, write_facts, write_rows
+from retraining.inspection import inspector, lake_prover
+from retraining.label_facts import label_facts
+from retraining.limits import LIMITS
 from retraining.registry import ModelRegistry
 from retraining.weekly import WeekPlan, WeekReport, decide_week, week_figures
 from stores.bundle_files import MAX_FILE_BYTES
 from training.challenger import fit_challenger
 from training.command_line import gather, moment
+from training.labels import read_labels
 
 ARCHIVE: Final = "model.tar.gz"
 VERDICT: Final = "verdict.json"
@@ -38,7 +41,7 @@ REASON_CHARS: Final = 900
 
 
 def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) -> int:
-    """Write the training set of a week and return its rows.
+    """Write the training set of a week with the leak prover's proof of it, and return its rows.
 
     Parameters
     ----------
@@ -59,8 +62,10 @@ def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) 
     as_of_ms = moment("as-of", as_of[:10])
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms)
-    about = {"plan": msgspec.to_builtins(plan), "read_plan": read_plan}
+    proof = lake_prover(lake, plan, as_of_ms=as_of_ms)(rows)
+    about = {"plan": msgspec.to_builtins(plan), "read_plan": read_plan, "proof": proof}
     write_rows(rows, container.processing(ROWS), about)
+    write_facts(label_facts(rows, read_labels(lake), plan), container.processing(ROWS))
     return len(rows.is_fraud)
 
 
@@ -91,8 +96,21 @@ def fit_step(container: Container, *, root: Path) -> str:
     return fitted.files[MANIFEST].decode()
 
 
-def judge_step(container: Container, registry: ModelRegistry) -> WeekReport:
+def judge_step(
+    container: Container, registry: ModelRegistry, *, parity: Path | None = None, again: bool = False, seeds: int = 2
+) -> WeekReport:
     """Judge the challenger against the registry's champion, write the verdict into the registry and beside the job.
+
+    The gate is the one of :func:`retraining.weekly.run_week`: the proof of the first step, other seeds, parity.
+
+    Parameters
+    ----------
+    parity
+        Certificate of ``python -m monitoring parity --json``; null does not ask.
+    again
+        Judge although this calendar week has its verdict.
+    seeds
+        Others that have to agree.
 
     Raises
     ------
@@ -104,13 +122,31 @@ def judge_step(container: Container, registry: ModelRegistry) -> WeekReport:
     plan = plan_of(about)
     plan = replace(plan, seed=int(json.loads(files["provenance.json"])["seed"]))
     with registry.locked():
-        report = decide_week(registry, files, rows, as_of_ms=rows.as_of_ms, plan=plan, limits=LIMITS)
+        report = decide_week(
+            registry,
+            files,
+            rows,
+            as_of_ms=rows.as_of_ms,
+            plan=plan,
+            limits=LIMITS,
+            inspect=inspector(
+                plan, as_of_ms=rows.as_of_ms, prove=lambda _rows: _proof(about), parity=parity, seeds=seeds
+            ),
+            facts=read_facts(container.processing(ROWS)),
+            again=again,
+        )
     reasons = "; ".join(report.verdict.reasons)[:REASON_CHARS] or "none"
     figures = week_figures(report) | {"passed": report.promoted, "why_not": reasons}
     place = container.processing("verdict") / VERDICT
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(figures, allow_nan=False, indent=1), encoding="utf-8")
     return report
+
+
+def _proof(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the proof that the first step wrote down; a set that nobody proved has audited no row."""
+    proof: Mapping[str, Any] = about.get("proof", {"leaks": [], "probes": 0})
+    return proof
 
 
 def plan_of(about: Mapping[str, Any]) -> WeekPlan:

@@ -1,30 +1,32 @@
 """One weekly iteration: training set, fit, evaluation against the champion, gate, promotion or refusal.
 
-A failure in any step leaves the champion as it is. The clock comes in as ``as_of_ms``; the same inputs and seed give
-the same bundle version, so a doubled start finds its verdict in the registry and changes nothing.
+A failure in any step leaves the champion as it is. The clock comes in as ``as_of_ms``; a calendar week has one verdict,
+so a doubled start, another day of the same week, or late data on the same day find it in the registry and change
+nothing.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from time import thread_time_ns
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from fraud.bundle import MANIFEST, ModelBundle, open_bundle
-from fraud.errors import CorruptBundle
-from fraud.trees import predict_margin
+from fraud.bundle import MANIFEST, open_bundle
 from fraud.windows import DAY
-from retraining.errors import IncomparableChampion, MissingDays
-from retraining.gate import Check, GateLimits, HeldOut, PackedModel, Verdict, judge
-from retraining.parts import parts_of
+from retraining.errors import MissingDays
+from retraining.judging import Packed, champion_scores, judge_packed
+from retraining.label_facts import FindFacts, LabelFacts
+from retraining.limits import GateLimits
 from retraining.registry import ModelRegistry
+from retraining.verdict import Check, Verdict
 from training.challenger import TrainingPlan, fit_challenger
 from training.dataset import TrainingSet, build_training_set
+from training.selective import weigh
 from training.transaction_log import Progress, day_text
 
 Builder = Callable[[int, int, int], TrainingSet]
@@ -35,8 +37,6 @@ Inspect = Callable[[TrainingSet], Sequence[Check]]
 
 WeekPlan = TrainingPlan
 """The spans of an iteration: those of a training."""
-
-_TIMED_ROWS: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class WeekReport:
     rows, frauds
         Of the whole training set.
     repeated
-        Whether this very iteration had been done before: the verdict is the earlier one and nothing was changed.
+        Whether this week had its verdict before: it is the earlier one and nothing was changed.
     """
 
     as_of_ms: int
@@ -77,6 +77,8 @@ def run_week(  # noqa: PLR0913  # the collaborators of an iteration, each from t
     root: Path,
     limits: GateLimits,
     inspect: Inspect = lambda _rows: (),
+    facts: FindFacts | None = None,
+    again: bool = False,
     progress: Progress | None = None,
 ) -> WeekReport:
     """Run one iteration and return what it did.
@@ -97,6 +99,10 @@ def run_week(  # noqa: PLR0913  # the collaborators of an iteration, each from t
         Of the gate.
     inspect
         Checks of the training set that come on top of the gate's own, such as a leak audit.
+    facts
+        What the labels say beside which rows are fraud; without it blocked cards stay, types are not compared.
+    again
+        Judge although this calendar week has its verdict.
     progress
         Called with the trees done and the most there can be.
 
@@ -108,6 +114,9 @@ def run_week(  # noqa: PLR0913  # the collaborators of an iteration, each from t
         Any step's reason; the champion is untouched.
     """
     with registry.locked():
+        earlier = None if again else judged_in_week(registry, as_of_ms)
+        if earlier is not None:
+            return earlier
         start, _, test_from, end = plan.edges(as_of_ms)
         rows = build(start, end, as_of_ms)
         require_every_day(rows, end)
@@ -121,10 +130,12 @@ def run_week(  # noqa: PLR0913  # the collaborators of an iteration, each from t
             limits=limits,
             scores=fitted.model.scores(rows.matrix[rows.between(test_from, end)]),
             inspect=inspect,
+            facts=None if facts is None else facts(rows),
+            again=True,
         )
 
 
-def decide_week(
+def decide_week(  # noqa: PLR0913  # the challenger, the rows, and what is known of both
     registry: ModelRegistry,
     files: Mapping[str, bytes],
     rows: TrainingSet,
@@ -134,6 +145,8 @@ def decide_week(
     limits: GateLimits,
     scores: npt.NDArray[np.float64] | None = None,
     inspect: Inspect = lambda _rows: (),
+    facts: LabelFacts | None = None,
+    again: bool = False,
 ) -> WeekReport:
     """Judge a packed challenger and write the verdict into the registry; call it under the registry's lock.
 
@@ -142,22 +155,25 @@ def decide_week(
     files
         Of the challenger's bundle.
     scores
-        The challenger's of the held-out rows; without them the scorer's own runtime gives them.
+        The challenger's of the held-out days; without them the scorer's own runtime gives them.
     inspect
-        As for :func:`run_week`; not asked again about an iteration that was done before.
+        As for :func:`run_week`; not asked again about a week that has its verdict.
+    facts, again
+        As for :func:`run_week`; ``facts`` are those of ``rows``.
     """
     from retraining.report_page import candidate_report
 
-    _, _, test_from, end = plan.edges(as_of_ms)
-    held_out = rows.between(test_from, end)
-    version = hashlib.sha256(files[MANIFEST]).hexdigest()[:16]
-    earlier = _judged_before(registry, version, as_of_ms)
+    earlier = None if again else judged_in_week(registry, as_of_ms)
     if earlier is not None:
-        return _report(registry, rows, as_of_ms, version, earlier, repeated=True)
+        return earlier
+    version = hashlib.sha256(files[MANIFEST]).hexdigest()[:16]
+    _, _, test_from, end = plan.edges(as_of_ms)
+    days = rows.between(test_from, end)
     if scores is None:
-        scores = champion_scores(open_bundle(files), rows, held_out)
-    judged, verdict = _verdict(registry, _Packed(files, scores), rows, held_out, limits, plan.seed)
-    verdict = Verdict((*verdict.checks, *inspect(rows)))
+        scores = champion_scores(open_bundle(files), rows, days)
+    judged, verdict = judge_packed(registry, Packed(files, scores), rows, days, facts, limits, plan)
+    inspected = inspect(rows)
+    verdict = Verdict((*verdict.checks, *inspected), rows=len(rows.is_fraud), frauds=int(rows.is_fraud.sum()))
     told = candidate_report(
         version, verdict, judged, plan, files, as_of_ms=as_of_ms, champion=registry.champion_version()
     )
@@ -167,7 +183,7 @@ def decide_week(
         registry.promote(version, verdict, as_of_ms=as_of_ms)
     else:
         registry.refuse(version, verdict, as_of_ms=as_of_ms)
-    return _report(registry, rows, as_of_ms, version, verdict)
+    return _report(registry, as_of_ms, version, verdict)
 
 
 def require_every_day(rows: TrainingSet, end_ms: int) -> None:
@@ -199,102 +215,54 @@ def training_set_builder(feature_store: Any, lake: Path, progress: Progress) -> 
     return build
 
 
-def champion_scores(champion: ModelBundle, rows: TrainingSet, taken: slice | npt.NDArray[np.int64]) -> Any:
-    """Return the champion's scores of some rows, by the scorer's own runtime, shape ``(n,)``.
+def weighed_builder(build: Builder, decisions: pa.Table) -> Builder:
+    """Return a builder whose rows weigh one over the probability with which they were let through.
 
-    Raises
-    ------
-    IncomparableChampion
-        It takes a feature that the rows do not have.
+    Parameters
+    ----------
+    decisions
+        Table of :func:`training.selective.read_decisions`.
     """
-    lost = [name for name in champion.features if name not in rows.features]
-    if lost:
-        raise IncomparableChampion(
-            f"champion {champion.version} takes {lost[0]!r} and {len(lost) - 1} more features that the training set "
-            "does not have: promote a challenger by hand with rollback --to"
-        )
-    matrix = rows.matrix[taken][:, rows.columns(champion.features)].astype(np.float64)
-    return np.array([champion.calibration.score(predict_margin(champion.forest, row)) for row in matrix])
+
+    def weighed(start_ms: int, end_ms: int, as_of_ms: int) -> TrainingSet:
+        return weigh(build(start_ms, end_ms, as_of_ms), decisions)
+
+    return weighed
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """A challenger's bundle, and its scores of the held-out rows."""
+def judged_in_week(registry: ModelRegistry, as_of_ms: int) -> WeekReport | None:
+    """Return what the newest iteration of the same calendar week did (ISO 8601, UTC); null when there was none.
 
-    files: Mapping[str, bytes]
-    scores: npt.NDArray[np.float64]
+    Examples
+    --------
+    Sunday is the last day of a week.
 
-
-def _verdict(
-    registry: ModelRegistry, packed: _Packed, rows: TrainingSet, held_out: slice, limits: GateLimits, seed: int
-) -> tuple[HeldOut, Verdict]:
-    """Return what was judged and the gate's verdict, with whether the champion could be asked at all."""
-    scores = packed.scores
-    # Without a champion the challenger is held against itself: only the absolute checks can refuse it.
-    against, answers = scores, Check("champion_answers", passed=True, evidence="there is no champion yet")
-    try:
-        champion = registry.champion()
-        if champion is not None:
-            against = champion_scores(champion, rows, held_out)
-            answers = Check("champion_answers", passed=True, evidence=f"{champion.version} scored the same rows")
-    except (CorruptBundle, IncomparableChampion) as error:
-        said = f"{error} ({error.code}); the link stays, go back with: python -m retraining rollback"
-        answers = Check("champion_answers", passed=False, evidence=said)
-    judged = HeldOut(
-        against,
-        scores,
-        rows.is_fraud[held_out],
-        rows.event_time_ms[held_out],
-        rows.amount_minor[held_out],
-        parts_of(rows, held_out),
-    )
-    verdict = judge(judged, _measured(registry, packed.files, rows.matrix[held_out]), limits=limits, seed=seed)
-    return judged, Verdict((*verdict.checks, answers))
-
-
-def _measured(registry: ModelRegistry, files: Mapping[str, bytes], matrix: npt.NDArray[np.float32]) -> PackedModel:
-    """Keep the challenger's bundle, open it as the scorer does, and measure it."""
-    size = sum(len(content) for content in files.values())
-    try:
-        bundle = registry.add(files)
-    except CorruptBundle as error:
-        return PackedModel(str(error), size, json.loads(files["provenance.json"])["trees"])
-    return PackedModel(None, size, len(bundle.forest.roots), _row_us(bundle, matrix[:_TIMED_ROWS].astype(np.float64)))
-
-
-def _row_us(bundle: ModelBundle, rows: npt.NDArray[np.float64]) -> float | None:
-    """Return the processor time of one row in the scorer's runtime, microseconds, best of three; null without rows."""
-    if not len(rows):
-        return None
-    spent = []
-    for _ in range(3):
-        started = thread_time_ns()
-        for row in rows:
-            predict_margin(bundle.forest, row)
-        spent.append(thread_time_ns() - started)
-    return min(spent) / len(rows) / 1000
-
-
-def _judged_before(registry: ModelRegistry, version: str, as_of_ms: int) -> Verdict | None:
-    """Return the verdict that a version got at the same time; null when it was never judged then."""
+    >>> iso_week(4 * DAY - DAY), iso_week(4 * DAY)
+    ((1970, 1), (1970, 2))
+    """
     for event in reversed(registry.history()):
-        if event["version"] == version and event.get("as_of_ms") == as_of_ms and "checks" in event:
-            return Verdict(tuple(Check(**check) for check in event["checks"]), event.get("report_sha256"))
+        then = event.get("as_of_ms")
+        if then is not None and "checks" in event and iso_week(then) == iso_week(as_of_ms):
+            report = _report(registry, then, event["version"], Verdict.of(event))
+            return replace(report, repeated=True)
     return None
 
 
-def _report(
-    registry: ModelRegistry, rows: TrainingSet, as_of_ms: int, version: str, verdict: Verdict, *, repeated: bool = False
-) -> WeekReport:
+def iso_week(time_ms: int) -> tuple[int, int]:
+    """Return year and number of a time's calendar week."""
+    found = datetime.fromtimestamp(time_ms / 1000, UTC).isocalendar()
+    return found.year, found.week
+
+
+def _report(registry: ModelRegistry, as_of_ms: int, version: str, verdict: Verdict) -> WeekReport:
     return WeekReport(
         as_of_ms=as_of_ms,
         champion=registry.champion_version(),
         challenger=version,
         promoted=verdict.passed,
         verdict=verdict,
-        rows=len(rows.is_fraud),
-        frauds=int(rows.is_fraud.sum()),
-        repeated=repeated,
+        rows=verdict.rows,
+        frauds=verdict.frauds,
     )
 
 

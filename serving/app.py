@@ -137,7 +137,7 @@ class App:
     async def _invoke(self, body: bytes, asked: Asked, arrived: float) -> bytes:
         budget = Budget(arrived, self._budget_s if asked.budget_ms is None else asked.budget_ms / 1000.0)
         begun = time.perf_counter()
-        self._metrics.latency.add(begun - arrived, ("queue",))
+        self._metrics.latency.add(begun - arrived, (self._scorer.model.bundle.version, "queue"))
         if budget.is_hopeless(begun):
             self._metrics.requests_shed.add()
             self._seldom.warn("requests_shed", waited_ms=round((begun - arrived) * 1e3))

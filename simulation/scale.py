@@ -62,6 +62,7 @@ class Assumptions:
     commands_per_write: float = 2.0
     card_transactions_per_month: float = 18.0
     devices_per_card: float = 0.7
+    addresses_per_card: float = 1.0
     merchant_transactions_per_day: float = 8.0
     merchant_state_bytes: float = 2_048.0
     busiest_merchant_share: float = 0.01
@@ -236,9 +237,9 @@ def _cached_bytes(mean_rate: float, known: Assumptions) -> float:
     ring = 8.0 + ENTRY.itemsize * known.card_transactions_per_month + known.cache_bytes_per_key
     a_month, a_day = mean_rate * 30 * 86_400, mean_rate * 86_400
     cards = a_month / known.card_transactions_per_month
-    devices = cards * known.devices_per_card
+    others = cards * (known.devices_per_card + known.addresses_per_card)
     merchants = a_day / known.merchant_transactions_per_day
-    return (cards + devices) * ring + merchants * (known.merchant_state_bytes + known.cache_bytes_per_key)
+    return (cards + others) * ring + merchants * (known.merchant_state_bytes + known.cache_bytes_per_key)
 
 
 def as_json(sizing: Sizing) -> dict[str, object]:

@@ -13,7 +13,9 @@ from rich.table import Table
 from fraud.bundle import open_bundle
 from fraud.errors import TollgateError
 from fraud.features import SERVICE
+from fraud.settings import PREFIX
 from stores.bundle_files import point_to, write_bundle
+from stores.files import Location
 from training import declines_command, evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import (
@@ -80,10 +82,13 @@ def import_(
 
 
 @app.command()
-def profiles(lake: Lake, json_file: JsonFile = None) -> None:
+def profiles(
+    lake: Annotated[str, typer.Option(help="Folder of the data set, or s3://bucket/prefix.")],
+    json_file: JsonFile = None,
+) -> None:
     """Recompute the nightly profiles of cards and merchants from the log."""
     with progress_bar("profiles") as advance:
-        report = write_profiles(lake, progress=advance)
+        report = write_profiles(Location(lake, os.environ.get(PREFIX + "AWS_ENDPOINT", "")), progress=advance)
     _report({"card_rows": report.card_rows, "merchant_rows": report.merchant_rows}, json_file)
 
 

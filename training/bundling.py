@@ -42,6 +42,7 @@ def bundle_files(
     return pack_bundle(
         model_json=model.model_json,
         features=model.features,
+        increasing=model.increasing,
         calibration=model.calibration,
         policy=policy,
         plan=plan,

@@ -54,11 +54,12 @@ def evaluate_command(  # noqa: PLR0913  # one parameter per option
     ] = None,
 ) -> None:
     """Replay the last weeks: train as of each, skip the label delay, judge against the frozen baseline."""
+    from training.compromised import unblocked
     from training.labels import read_labels
     from training.recipes import read_recipe
     from training.report import JUDGES
     from training.selective import read_decisions, weigh
-    from training.weekly_evaluation import evaluate_weeks, gather_judged, unblocked
+    from training.weekly_evaluation import evaluate_weeks, gather_judged
     from training.weekly_page import render_page
 
     judge = next((known for known in JUDGES if known == judge_by), None)

@@ -116,6 +116,7 @@ def evaluate(  # noqa: PLR0913  # five columns of one test set and how to judge 
     k: int,
     seed: int,
     resamples: int,
+    weights: FloatArray | None = None,
 ) -> Evaluation:
     """Return the figures of one model on one test set, with 95 % intervals over resampled days.
 
@@ -137,6 +138,9 @@ def evaluate(  # noqa: PLR0913  # five columns of one test set and how to judge 
         Reviews available each day.
     seed, resamples
         Of the day resamples.
+    weights
+        How many rows each row stands for, such as inverse propensities; by default one. Card precision counts cards
+        that people would really look at, so it has none.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def evaluate(  # noqa: PLR0913  # five columns of one test set and how to judge 
     for target in recall_targets:
         require_share("recall target", target)
     day = event_time_ms // DAY_MS
-    ranking = rank(scores, is_fraud, day=day, amount_minor=amount_minor)
+    ranking = rank(scores, is_fraud, day=day, amount_minor=amount_minor, weights=weights)
     if ranking.value_caught[-1].sum() <= 0:
         raise InvalidMetricInput("no fraud has a positive amount: there is no value to detect")
     precision = card_precision_by_day(scores, is_fraud, card, day, k=k)
@@ -189,6 +193,7 @@ def compare(
     recall: float,
     seed: int,
     resamples: int,
+    weights: FloatArray | None = None,
 ) -> FalsePositiveCut:
     """Return how many false positives each of two models needs to catch ``recall``, and the cut with its 95 % interval.
 
@@ -202,6 +207,8 @@ def compare(
         Share of the frauds that both catch, in (0, 1].
     seed, resamples
         Of the paired day resamples.
+    weights
+        As for :func:`evaluate`.
 
     Raises
     ------
@@ -209,7 +216,7 @@ def compare(
         Lengths differ, a score is not finite, only one class is present, or a parameter is out of range.
     """
     day = event_time_ms // DAY_MS
-    baseline, ours = rank(baseline_scores, is_fraud, day=day), rank(our_scores, is_fraud, day=day)
+    baseline, ours = (rank(scores, is_fraud, day=day, weights=weights) for scores in (baseline_scores, our_scores))
     interval = false_positive_cut(baseline, ours, recall=recall, resamples=resamples, seed=seed)
     return FalsePositiveCut(
         recall=recall,

@@ -36,14 +36,15 @@ class FittedFallback:
         Its inputs are a choice of the full model's.
     columns
         Where in the training set's rows they lie.
-    scores, is_fraud
-        Of the validation rows as the tier sees them, shape ``(n,)``.
+    scores, is_fraud, weights
+        Of the validation rows as the tier sees them, shape ``(n,)``; no weights where each stands for itself.
     """
 
     model: FittedModel
     columns: npt.NDArray[np.intp]
     scores: FloatArray
     is_fraud: BoolArray
+    weights: FloatArray | None = None
 
 
 def fit_fallbacks(
@@ -70,12 +71,13 @@ def fit_fallbacks(
         if not names:
             continue
         columns = np.array([places[name] for name in names], np.intp)
-        seen = [Rows(rows.matrix[:, columns], rows.is_fraud) for rows in (train, validation)]
+        seen = [Rows(rows.matrix[:, columns], rows.is_fraud, rows.weights) for rows in (train, validation)]
         if tier == "partial":
             for rows, offset in zip(seen, (0, 1), strict=True):
                 take_entities_away(rows.matrix, names, seed=seed + offset)
         model = fit_model(seen[0], seen[1], names, seed=seed + number, recipe=recipe)
-        fitted[tier] = FittedFallback(model, columns, model.scores(seen[1].matrix), validation.is_fraud)
+        scores = model.scores(seen[1].matrix)
+        fitted[tier] = FittedFallback(model, columns, scores, validation.is_fraud, validation.weights)
     return fitted
 
 
@@ -106,7 +108,8 @@ def tier_policies(
     policies: dict[Tier, TierPolicy] = {}
     for tier, held in fallbacks.items():
         chosen = choose_policy(
-            held.scores, held.is_fraud, version=tier, review_share=review_share, insult_share=insult_share
-        )
+            held.scores, held.is_fraud, version=tier, review_share=review_share, insult_share=insult_share,
+            weight=held.weights,
+        )  # fmt: skip
         policies[tier] = TierPolicy(chosen.review_at, chosen.decline_at)
     return policies

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pfs
 
 from fraud.kernels import kernel
 from fraud.windows import DAY, HOUR, LONGEST_MS
 from stores.files import Location, Span, read_files
+from stores.table_writing import write_tables
 from training.errors import UnreadableSource
-from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, log_days, moments, write_table
+from training.transaction_log import TRANSACTIONS_SCHEMA, Progress, moments, write_table
 
 PUBLISHED_AFTER_MS = 2 * HOUR
 _COLUMNS = ["card_id", "merchant_id", "event_timestamp", "amount_minor", "channel", "country"]
@@ -34,13 +36,13 @@ class ProfileReport:
     merchant_rows: int
 
 
-def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
+def write_profiles(lake: Path | Location, *, progress: Progress) -> ProfileReport:
     """Write ``profiles/card`` and ``profiles/merchant`` of the lake from its transaction log; replaces earlier ones.
 
     Parameters
     ----------
     lake
-        Folder of the data set.
+        Folder of the data set, or a bucket's prefix.
     progress
         Called with profiles done and profiles in all.
 
@@ -49,12 +51,11 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
     UnreadableSource
         The lake has no transaction log, or an empty one; or a file of it is not as the log has to be.
     """
-    last = last_day(lake)
-    log = read_files(
-        Location(str(lake / "transactions")), _COLUMNS, "event_timestamp", Span(), declared=TRANSACTIONS_SCHEMA
-    )
+    place = lake if isinstance(lake, Location) else Location(str(lake))
+    last = last_day(place)
+    log = read_files(place.within("transactions"), _COLUMNS, "event_timestamp", Span(), declared=TRANSACTIONS_SCHEMA)
     if not len(log):
-        raise UnreadableSource(f"{lake / 'transactions'} holds no row up to {last}: generate or import a data set")
+        raise UnreadableSource(f"{place.address}/transactions holds no row up to {last}: generate or import a data set")
     time = log["event_timestamp"].cast(pa.int64()).to_numpy() // 1000
     amount = log["amount_minor"].to_numpy()
     country = log["country"].combine_chunks().dictionary_encode()
@@ -72,9 +73,8 @@ def write_profiles(lake: Path, *, progress: Progress) -> ProfileReport:
         )  # fmt: skip
         build = _card_table if name == "card_id" else _merchant_table
         table = build(numbers[name].dictionary, key, found, country.dictionary)
-        folder = lake / "profiles" / name.removesuffix("_id")
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(table.sort_by([("event_timestamp", "ascending"), (name, "ascending")]), folder / "part-0.parquet")
+        ordered = table.sort_by([("event_timestamp", "ascending"), (name, "ascending")])
+        _replace(ordered, place.within(f"profiles/{name.removesuffix('_id')}/part-0.parquet"))
         rows[name] = len(table)
         progress(done, 2)
     return ProfileReport(rows["card_id"], rows["merchant_id"])
@@ -101,7 +101,7 @@ def profiles_up_to_date(lake: Path) -> bool:
     return True
 
 
-def last_day(lake: Path) -> str:
+def last_day(lake: Path | Location) -> str:
     """Return the last day of the transaction log, such as ``2026-03-25``.
 
     Raises
@@ -109,11 +109,22 @@ def last_day(lake: Path) -> str:
     UnreadableSource
         The lake has no transaction log.
     """
-    return log_days(lake)[-1]
+    place = lake if isinstance(lake, Location) else Location(str(lake))
+    filesystem, path = place.within("transactions").open()
+    found = filesystem.get_file_info(pfs.FileSelector(path, allow_not_found=True))
+    days = sorted(item.base_name.removeprefix("dt=") for item in found if item.base_name.startswith("dt="))
+    if not days:
+        raise UnreadableSource(f"{place.address}/transactions has no day: generate or import a data set first")
+    return str(days[-1])
 
 
-def _replace(table: pa.Table, path: Path) -> None:
-    """Write a file beside its place and move it there, so that a reader sees the old profiles or the new ones."""
+def _replace(table: pa.Table, place: Location) -> None:
+    """Replace a file so that a reader sees the old profiles or the new ones: moved there, or uploaded whole."""
+    if place.address.startswith("s3://"):
+        write_tables(iter([table]), place)
+        return
+    path = Path(place.address)
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")  # a name that readers of a folder of Parquet files pass over
     write_table(table, draft)
     draft.replace(path)

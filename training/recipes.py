@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from training.errors import UnreadableSource
 from training.fit import RECIPE, Recipe
+
+_WORDS: Final = {int: "int", float: "float", tuple: "list of names"}
 
 
 def read_recipe(path: Path | None) -> Recipe:
@@ -27,13 +29,19 @@ def read_recipe(path: Path | None) -> Recipe:
         for name, value in recipe.items():
             if name not in known:
                 raise UnreadableSource(f"{path}: {name!r} is no parameter; there are {', '.join(known)}")
-            if isinstance(value, bool) or not isinstance(value, int if known[name] is int else int | float):
-                raise UnreadableSource(f"{path}: {name} {value!r} is no {known[name].__name__}")
-        return Recipe(**{name: known[name](value) for name, value in recipe.items()})
+            if not _is(value, known[name]):
+                raise UnreadableSource(f"{path}: {name} {value!r} is no {_WORDS[known[name]]}")
+        return replace(RECIPE, **{name: known[name](value) for name, value in recipe.items()})
     except FileNotFoundError:
         raise UnreadableSource(f"{path}: no such file; python -m training search writes one") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableSource(f"{path}: is no parameters file with a recipe ({error})") from None
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is tuple:
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return not isinstance(value, bool) and isinstance(value, int if kind is int else int | float)
 
 
 def write_recipe(path: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:

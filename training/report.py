@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.challenger import Challenger, TrainingPlan, rows_of
+from training.compromised import unblocked
 from training.dataset import TrainingSet, with_features
 from training.errors import InvalidSplit, UnreadableSource
 from training.evaluation import Evaluation, FalsePositiveCut, compare, evaluate
 from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, fit_model
 from training.labels import read_labels, read_truth
 from training.plots import draw_comparison
-from training.split import not_known_compromised
 from training.transaction_log import Progress, day_text
 
 BoolArray = npt.NDArray[np.bool_]
@@ -116,7 +116,16 @@ def report_on(
     ours, baseline = (_figures(rows, judged, scores, plan.seed) for scores in (judged.ours, judged.baseline))
     time = rows.event_time_ms[judged.taken]
     cuts = tuple(
-        compare(judged.baseline, judged.ours, judged.is_fraud, time, recall=recall, seed=plan.seed, resamples=RESAMPLES)
+        compare(
+            judged.baseline,
+            judged.ours,
+            judged.is_fraud,
+            time,
+            recall=recall,
+            seed=plan.seed,
+            resamples=RESAMPLES,
+            weights=None if rows.weights is None else rows.weights[judged.taken],
+        )
         for recall in RECALLS
     )
     _, _, test_from, end = plan.edges(rows.as_of_ms)
@@ -157,7 +166,8 @@ def _judge(
         recipe=BASELINE_RECIPE,
         progress=progress,
     )
-    taken = _unblocked(rows, rows.between(test_from, end), lake)
+    held = rows.between(test_from, end)
+    taken = np.arange(held.start, held.stop)[unblocked(rows, read_labels(lake))[held]]
     if not len(taken):
         raise InvalidSplit(f"no held-out row from {day_text(test_from)} to {day_text(end)} (exclusive) is left")
     is_fraud = rows.is_fraud[taken] if judged_by == "labels" else truth_of_rows(rows, taken, lake)
@@ -176,22 +186,8 @@ def _figures(rows: TrainingSet, judged: _Judged, scores: FloatArray, seed: int) 
         k=REVIEWS_A_DAY,
         seed=seed,
         resamples=RESAMPLES,
+        weights=None if rows.weights is None else rows.weights[judged.taken],
     )
-
-
-def _unblocked(rows: TrainingSet, span: slice, lake: Path) -> npt.NDArray[np.int64]:
-    """Return the rows of a span whose card was not yet known as compromised."""
-    labels = read_labels(lake)
-    frauds = labels.filter(labels["is_fraud"])
-    place = pc.index_in(frauds["transaction_id"].combine_chunks(), rows.transaction_id)
-    known = place.is_valid().to_numpy(zero_copy_only=False)
-    free = not_known_compromised(
-        rows.card[span],
-        rows.event_time_ms[span],
-        fraud_card=rows.card[place.drop_null().to_numpy()],
-        fraud_arrival_ms=frauds["created_timestamp"].cast(pa.int64()).to_numpy()[known] // 1000,
-    )
-    return np.arange(span.start, span.stop)[free]
 
 
 def truth_of_rows(rows: TrainingSet, taken: npt.NDArray[np.int64], lake: Path) -> BoolArray:

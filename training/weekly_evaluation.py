@@ -16,17 +16,13 @@ from training.dataset import TrainingSet
 from training.equal_catch import EqualCatch, JudgedRows, equal_catch
 from training.evaluation import Evaluation, evaluate
 from training.labels import read_truth, settle_labels
-from training.metrics import average_precision
 from training.prequential import Replay, Week
-from training.ranking import BoolArray, FloatArray, rank
+from training.ranking import FloatArray, rank
 from training.reliability import Reliability, reliability
 from training.report import Judge, truth_of_rows
 from training.segments import segments_of
-from training.split import not_known_compromised
 
 RESAMPLES: Final = 400
-BLOCKED_DAYS: Final = 30
-"""A card known as compromised is blocked for this long, then it counts as replaced."""
 
 
 @dataclass(frozen=True)
@@ -111,20 +107,6 @@ class Judged:
     ours: tuple[FloatArray, ...]
 
 
-def unblocked(rows: TrainingSet, statements: pa.Table) -> BoolArray:
-    """Return which rows are of a card that no label had called compromised, in the last month, when they happened."""
-    frauds = statements.filter(statements["is_fraud"])
-    place = pc.index_in(frauds["transaction_id"].combine_chunks(), rows.transaction_id)
-    inside = place.is_valid().to_numpy(zero_copy_only=False)
-    return not_known_compromised(
-        rows.card,
-        rows.event_time_ms,
-        fraud_card=rows.card[place.drop_null().to_numpy()],
-        fraud_arrival_ms=frauds["created_timestamp"].cast(pa.int64()).to_numpy()[inside] // 1000,
-        forget_after_ms=BLOCKED_DAYS * DAY,
-    )
-
-
 def gather_judged(
     rows: TrainingSet, weeks: Sequence[Week], lake: Path, statements: pa.Table, *, judged_by: Judge
 ) -> Judged:
@@ -173,7 +155,7 @@ def evaluate_weeks(
     baseline, ours = (
         evaluate(
             fits[0], rows.is_fraud, rows.amount_minor, judged.card, rows.event_time_ms,
-            recall_targets=replay.recalls, k=k, seed=0, resamples=RESAMPLES,
+            recall_targets=replay.recalls, k=k, seed=0, resamples=RESAMPLES, weights=rows.weights,
         )
         for fits in (judged.baseline, judged.ours)
     )  # fmt: skip
@@ -200,12 +182,14 @@ def _each_week(judged: Judged, weeks: Sequence[Week], replay: Replay) -> tuple[W
         start = part.stop
         is_fraud = judged.rows.is_fraud[part]
         sides = {"baseline": judged.baseline, "ours": judged.ours}
-        area = {name: np.mean([average_precision(fit[part], is_fraud) for fit in fits]) for name, fits in sides.items()}
+        weights = None if judged.rows.weights is None else judged.rows.weights[part]
+        curves = {
+            name: [rank(fit[part], is_fraud, weights=weights).curve() for fit in fits] for name, fits in sides.items()
+        }
+        area = {name: np.mean([curve.average_precision()[0] for curve in held]) for name, held in curves.items()}
         alarms = {
-            name: np.mean(
-                [rank(fit[part], is_fraud).curve().false_positives_at_recall(replay.recalls[0])[0] for fit in fits]
-            )
-            for name, fits in sides.items()
+            name: np.mean([curve.false_positives_at_recall(replay.recalls[0])[0] for curve in held])
+            for name, held in curves.items()
         }
         cost, reviews = _realised(judged, part, week, replay.costs)
         policy = week.solution.policy
@@ -229,17 +213,19 @@ def _realised(judged: Judged, part: slice, week: Week, costs: Costs) -> tuple[fl
     cost = np.where(declined, insult, np.where(reviewed, costs.review_minor + loss * (1 - costs.review_catch), loss))
     weights = None if judged.rows.weights is None else judged.rows.weights[part]
     days = len(np.unique(judged.rows.event_time_ms[part] // DAY))
-    return float(np.average(cost, weights=weights)), float(reviewed.sum() / days)
+    stands_for = np.ones(len(cost)) if weights is None else weights
+    return float(np.average(cost, weights=stands_for)), float((stands_for * reviewed).sum() / days)
 
 
 def _fixed(rows: JudgedRows, weeks: Sequence[Week]) -> tuple[FixedThreshold, ...]:
-    found = []
+    found, fraud = [], rows.is_fraud
+    weight = np.ones(len(fraud)) if rows.weights is None else rows.weights
     for position, one in enumerate(weeks[0].alerted):
         fits = [
             np.concatenate(flags) for flags in zip(*(week.alerted[position].alerted for week in weeks), strict=True)
         ]
-        reached = float(np.mean([flags[rows.is_fraud].mean() for flags in fits]))
-        alarms = float(np.mean([flags[~rows.is_fraud].sum() for flags in fits]))
+        reached = float(np.mean([np.average(flags[fraud], weights=weight[fraud]) for flags in fits]))
+        alarms = float(np.mean([(weight * flags)[~fraud].sum() for flags in fits]))
         found.append(FixedThreshold(one.asked, one.side, reached, alarms))
     return tuple(found)
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from retraining.breaker import LIMITS, BreakerLimits, Counts, judge_canary
 from retraining.endpoint import MOVING, POLL_S, Endpoint, Serving
 from retraining.errors import NoSuchVersion
-from retraining.gate import Verdict
 from retraining.meters import CloudWatchMeters
 from retraining.sagemaker_registry import Package, SageMakerRegistry
+from retraining.verdict import Verdict
 
 Ending = Literal["full", "rolled back", "unchanged"]
 

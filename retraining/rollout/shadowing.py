@@ -14,7 +14,7 @@ import numpy as np
 
 from retraining.breaker import LIMITS, BreakerLimits, Counts, judge_canary
 from retraining.errors import NoShadow
-from retraining.gate import Verdict
+from retraining.verdict import Verdict
 
 FOLDER: Final = "shadow"
 BOUNDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -31,6 +31,12 @@ DOCUMENTED = {
     ("AWS/Kinesis", "WriteProvisionedThroughputExceeded"): {"StreamName"},
     ("AWS/ElastiCache", "EngineCPUUtilization"): {"CacheClusterId"},
     ("AWS/ElastiCache", "DatabaseMemoryUsagePercentage"): {"CacheClusterId"},
+    ("AWS/SageMaker", "Invocation4XXErrors"): ENDPOINT,
+    ("AWS/Lambda", "OnFailureDestinationDeliveredEventCount"): {"EventSourceMappingUUID"},
+    ("AWS/DynamoDB", "ReadThrottleEvents"): {"TableName"},
+    ("AWS/DynamoDB", "WriteThrottleEvents"): {"TableName"},
+    ("AWS/Firehose", "DeliveryToS3.DataFreshness"): {"DeliveryStreamName"},
+    ("AWS/Firehose", "FailedConversion.Records"): {"DeliveryStreamName"},
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): {"QueueName"},
 }
 # What a scorer tells that somebody has to be woken for, and the metric whose alarm does it.
@@ -134,7 +140,8 @@ def test_every_other_alarm_watches_a_logged_or_a_documented_metric() -> None:
             assert not alarm.dimensions, alarm.suffix
         elif alarm.namespace != NAMESPACE:
             for metric in {alarm.metric, alarm.percent_of or alarm.metric}:
-                assert set(alarm.dimensions) == DOCUMENTED[alarm.namespace, metric], alarm.suffix
+                for dimensions in alarm.over or (alarm.dimensions,):
+                    assert set(dimensions) == DOCUMENTED[alarm.namespace, metric], alarm.suffix
     assert logged - {alarm.metric for alarm in ALARMS} == {"RecordsApplied"}  # on the dashboard only
 
 

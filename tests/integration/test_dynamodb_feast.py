@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import types
@@ -21,6 +22,7 @@ from fraud.features import CARD_PROFILE_FEATURES, FEATURE_NAMES, HOME_COUNTRY, M
 from fraud.transaction import Transaction
 from fraud.velocity import newest_time_ms, transaction_change, update
 from fraud.windows import ENTITIES, JOIN_KEYS
+from infra.publishing import publish
 from stores import dynamodb_tables
 from stores.dynamodb_layout import encode_time
 from stores.dynamodb_reading import TableReader, unanswered
@@ -85,14 +87,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     write_lake(lake, payments, some_reports(payments, 20))
     write_profiles(lake)
     with pytest.MonkeyPatch.context() as patch, start_dynamodb() as endpoint:
-        where = {"FRAUD_LAKE": str(lake), "FRAUD_REGISTRY": "s3://tollgate/registry.db"}
-        where |= {"TOLLGATE_AWS_ENDPOINT": endpoint, "FEAST_S3_ENDPOINT_URL": endpoint}
+        where = {"FRAUD_LAKE": str(lake), "TOLLGATE_AWS_ENDPOINT": endpoint}
         for name, value in (aws_environment() | where).items():
             patch.setenv(name, value)
         patch.setattr(dynamodb_tables, "READ_S", 60.0)  # one request at a time: the others wait
         with aws_client("s3", endpoint) as s3:
             s3.create_bucket(Bucket="tollgate", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-        apply()
+            registry = publish(s3, "tollgate", "registry", applied(tmp_path_factory.mktemp("ci"))).key
+        patch.setenv("FRAUD_REGISTRY", f"s3://tollgate/{registry}")
         from feast import FeatureStore
 
         store = FeatureStore(repo_path=str(REPO), fs_yaml_file=CONFIG)
@@ -107,11 +109,16 @@ def empty_tables(world: World) -> None:
         world.tables.client.delete_item(TableName=table, Key={"entity_id": {"S": key}})
 
 
-def apply() -> None:
+def applied(folder: Path) -> Path:
+    """Apply with this online store and a registry on disk, which makes the tables; return the registry."""
+    made, config = folder / "registry.db", folder / "ci.yaml"
+    text = CONFIG.read_text(encoding="utf-8")
+    config.write_text(re.sub(r"  registry_store_type: .*\n", "", text).replace("${FRAUD_REGISTRY}", str(made)))
     feast = str(Path(sys.executable).with_name("feast"))
-    command = [feast, "-c", str(REPO), "-f", str(CONFIG), "apply"]
+    command = [feast, "-c", str(REPO), "-f", str(config), "apply"]
     done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return made
 
 
 def write_profiles(lake: Path) -> None:

@@ -208,7 +208,7 @@ def approve(aws: str, deployed: dict[str, Any]) -> Any:
         cloudwatch.set_alarm_state(AlarmName=guard, StateValue="OK", StateReason="quiet")
     secrets, ssm = client("secretsmanager", aws), client("ssm", aws)
     arn = secrets.create_secret(Name="tollgate-prod-online-store", SecretString="password")["ARN"]
-    ssm.put_parameter(Name="/tollgate/prod/data/store-password-arn", Value=arn, Type="String", Overwrite=True)
+    ssm.put_parameter(Name="/tollgate/prod/data/store-scorer-password-arn", Value=arn, Type="String", Overwrite=True)
     sagemaker = client("sagemaker", aws)
     sagemaker.create_model_package_group(ModelPackageGroupName="tollgate-prod-scorer")
 

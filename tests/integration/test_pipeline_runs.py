@@ -89,6 +89,12 @@ def test_a_challenger_that_passes_is_registered_with_its_verdict(
     assert passed.steps == dict.fromkeys(("Build", "Fit", "Judge", "Gate"), "Succeeded")
     verdict = passed.files["Judge", "Verdict"]
     assert (verdict["passed"], verdict["repeated"]) == (True, False)
+    checks = {check["name"]: check for check in verdict["verdict"]["checks"]}
+    assert "audited rows saw what its payment could not" in checks["no_feature_sees_the_future"]["evidence"]
+    assert checks["seeds_agree"]["evidence"].startswith("PR-AUC of 3 seeds ")
+    assert checks["keeps_monotone"]["evidence"].endswith("no margin fell")
+    assert checks["labels_mature"]["asked"]
+    assert [name for name, check in checks.items() if not check["asked"]] == ["catches_every_type", "served_as_trained"]
     assert registry.champion_version() == verdict["challenger"] == verdict["champion"]
     champion = registry.champion()
     assert champion is not None
@@ -116,10 +122,32 @@ def test_a_doubled_start_changes_nothing(passed: Execution, runner: Runner, regi
     assert (registry.packages(), registry.history()) == before
 
 
+def test_a_set_that_nobody_proved_and_a_certificate_that_is_not_there_are_refused(
+    passed: Execution, runner: Runner, s3: Any
+) -> None:
+    unproven = copy.deepcopy(passed)
+    place = unproven.properties["Build"]["ProcessingOutputConfig"]["Outputs"]["rows"]["S3Output"]
+    for name in ("about.json", "columns.parquet", "facts.parquet", "matrix.npy"):
+        key = f"{place['S3Uri'].removeprefix(f's3://{BUCKET}/')}/{name}"
+        whole = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        if name == "about.json":
+            about = json.loads(whole)
+            assert about["about"].pop("proof")["passed"] is True
+            whole = json.dumps(about).encode()
+        s3.put_object(Bucket=BUCKET, Key=f"unproven/{name}", Body=whole)
+    place["S3Uri"] = f"s3://{BUCKET}/unproven"
+    given = GIVEN | {"Parity": "certificates/none.json", "Again": "yes"}
+    refused = runner.start(given, after=unproven, reused=("Build", "Fit"))
+    checks = {check["name"]: check for check in refused.files["Judge", "Verdict"]["verdict"]["checks"]}
+    failed = {name for name, check in checks.items() if not check["passed"]}
+    assert failed == {"no_feature_sees_the_future", "served_as_trained"}
+    assert "none.json is no parity certificate" in checks["served_as_trained"]["evidence"]
+
+
 def test_a_refusal_fails_the_pipeline_with_the_gates_reason(
     passed: Execution, runner: Runner, registry: SageMakerRegistry
 ) -> None:
-    refused = runner.start(GIVEN | {"TestDays": 2})
+    refused = runner.start(GIVEN | {"TestDays": 2, "Again": "yes"})
     assert refused.outcome == "Failed"
     assert refused.steps == {
         "Build": "Succeeded", "Fit": "Succeeded", "Judge": "Succeeded", "Gate": "Succeeded", "Refused": "Failed",

@@ -25,10 +25,10 @@ from infra.endpoint import Place
 from infra.environment import Hosting as HostingSettings
 from retraining.breaker import BreakerLimits
 from retraining.endpoint import Endpoint
-from retraining.gate import Check, Verdict
 from retraining.meters import CloudWatchMeters
 from retraining.rollout.canary import Conductor
 from retraining.sagemaker_registry import SageMakerRegistry
+from retraining.verdict import Check, Verdict
 from tests.support.bundles import bundle_files
 from tests.support.emulators import start_valkey, valkey_client
 from tests.support.hosting import ROLLED_BACK, Hosting, empty_account, sagemaker_hosting
@@ -36,7 +36,7 @@ from tests.support.scorers import ROOT, await_true, fill_states, history, paymen
 
 ENDPOINT, GROUP, BUCKET = "tollgate-dev-scorer", "tollgate-dev-scorer", "tollgate-dev-lake-123456789012"
 FINE = Verdict((Check("fine", passed=True, evidence="it is"),))
-HOSTING = HostingSettings(("ml.c7i.large",), instances=4, canary_percent=50, bake_s=600)
+HOSTING = HostingSettings(("ml.c7i.large",), instances=4, canary_percent=50, bake_s=600, plan="small")
 PLACE = Place(
     role="arn:aws:iam::123456789012:role/tollgate-dev-scorer",
     subnets=("subnet-1",),

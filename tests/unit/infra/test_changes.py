@@ -104,9 +104,84 @@ def test_refused_change_set_says_why() -> None:
 
 
 def test_shell_of_a_failed_creation_is_removed_first() -> None:
-    client = CloudFormation({"network": ["ROLLBACK_COMPLETE", "DELETE_IN_PROGRESS", NONE]})
-    account(client).plan(BY_NAME["network"])
+    client = CloudFormation({"network": ["ROLLBACK_COMPLETE", "ROLLBACK_COMPLETE", "DELETE_IN_PROGRESS", NONE]})
+    account(client).plan(BY_NAME["network"], clear=True)
     assert client.done[:2] == ["delete", "create CREATE"]
+
+
+def test_planning_removes_no_shell_and_shows_all_that_will_be_made() -> None:
+    client = CloudFormation({"network": ["ROLLBACK_COMPLETE"]})
+    ours = account(client)
+    plan = ours.plan(BY_NAME["network"])
+    assert plan.remains
+    assert plan.changes
+    assert {item.action for item in plan.changes} == {"Add"}
+    ours.discard(plan)
+    ours.execute(plan)
+    assert client.done == []
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (
+            ["ROLLBACK_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_FAILED"],
+            "is DELETE_FAILED: Lake: no; look at its events",
+        ),
+        (["ROLLBACK_COMPLETE", "DELETE_IN_PROGRESS"], "is still DELETE_IN_PROGRESS"),
+    ],
+)
+def test_shell_that_cannot_be_removed_ends_with_a_sentence(states: list[str], said: str) -> None:
+    client = CloudFormation({"network": states})
+    with pytest.raises(StackStuck, match=said):
+        account(client).plan(BY_NAME["network"], clear=True)
+    assert client.done == ["delete"]
+
+
+def test_reasons_are_those_that_came_first_in_the_newest_attempt() -> None:
+    def event(resource: str, status: str, reason: str = "") -> dict[str, str]:
+        return {"LogicalResourceId": resource, "ResourceStatus": status, "ResourceStatusReason": reason}
+
+    stack = "tollgate-dev-network"
+    newest = [
+        event(stack, "ROLLBACK_COMPLETE"),
+        event("E", "CREATE_FAILED", "Resource creation cancelled"),
+        *(event(name, "CREATE_FAILED", f"cause {name}") for name in "DCBA"),
+    ]
+    before = [event(stack, "CREATE_IN_PROGRESS"), event("Z", "CREATE_FAILED", "of an earlier attempt")]
+
+    class Paged(CloudFormation):
+        def describe_stack_events(self, **request: Any) -> dict[str, Any]:
+            return {"StackEvents": before} if "NextToken" in request else {"StackEvents": newest, "NextToken": "more"}
+
+    client = Paged({"network": ["CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"]})
+    with pytest.raises(StackRefused, match="A: cause A; B: cause B; C: cause C; correct it"):
+        account(client).execute(Plan(BY_NAME["network"], change_set="one"))
+
+
+def test_stacks_with_data_are_protected_and_others_are_not() -> None:
+    protected: list[str] = []
+
+    class Protecting(CloudFormation):
+        def update_termination_protection(self, **request: Any) -> None:
+            assert request["EnableTerminationProtection"] is True
+            protected.append(request["StackName"])
+
+    ours = account(Protecting({}))
+    for stack in STACKS:
+        ours.protect(stack)
+    assert protected == ["tollgate-dev-network", "tollgate-dev-data"]
+
+
+def test_what_a_destroyed_stack_left_is_taken_back() -> None:
+    asked: list[bool] = []
+
+    class Asked(CloudFormation):
+        def create_change_set(self, **request: Any) -> None:
+            asked.append(request["ImportExistingResources"])
+
+    account(Asked({"network": [NONE]})).plan(BY_NAME["network"])
+    assert asked == [True]
 
 
 @pytest.mark.parametrize(

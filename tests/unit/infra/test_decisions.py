@@ -45,7 +45,7 @@ def test_scorer_may_put_records_to_that_stream_and_read_its_password_and_no_more
     assert "deliverystream/tollgate-${Environment}-decisions" in json.dumps(by_sid["Delivery"]["Resource"])
     assert SERVING["Decisions"]["Properties"]["DeliveryStreamName"] == {"Fn::Sub": "tollgate-${Environment}-decisions"}
     assert by_sid["StorePassword"]["Action"] == ["secretsmanager:GetSecretValue"]
-    assert by_sid["StorePassword"]["Resource"] == [{"Ref": "DataStorePasswordArn"}]
+    assert by_sid["StorePassword"]["Resource"] == [{"Ref": "DataStoreScorerPasswordArn"}]
     others = [s for s in statements if s["Sid"] not in ("Delivery", "StorePassword")]
     assert "firehose:" not in json.dumps(others)
     assert "secretsmanager:" not in json.dumps(others)

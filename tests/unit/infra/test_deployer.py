@@ -35,7 +35,7 @@ PLACE = Place(
     store_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:store",
     decisions="tollgate-dev-decisions",
 )
-HOSTING = HostingSettings(("ml.c7i.large", "ml.c6i.large"), instances=4, canary_percent=25, bake_s=600)
+HOSTING = HostingSettings(("ml.c7i.large", "ml.c6i.large"), instances=4, canary_percent=25, bake_s=600, plan="small")
 
 SERVER = """
 import http.server, os
@@ -475,3 +475,12 @@ def test_a_shadow_is_a_second_data_source_and_another_release() -> None:
     assert found.metrics == "emf"
     shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateModel").input_shape
     assert ParamValidator().validate(dict(along.model), shape).generate_report() == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret", "user"), [("redis", "arn:x", "scorer"), ("redis", "", ""), ("dynamodb", "arn:x", "")]
+)
+def test_scorer_is_its_own_user_of_a_store_that_has_users(kind: str, secret: str, user: str) -> None:
+    settings = dataclasses.replace(PLACE, store_kind=kind, store_secret=secret).settings()
+    assert settings["TOLLGATE_REDIS_USERNAME"] == user
+    assert read_settings(settings).redis_username == user

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from fraud.scaling import PLAN
+from infra.approval import scaled_to
 from infra.environment import FOLDER, read_environment
 from infra.errors import InvalidEnvironment
 from infra.rendering import as_data
@@ -34,6 +36,7 @@ def test_committed_environments_can_be_read_and_are_not_ready(name: str) -> None
         ('currency = "EUR"', 'currency = "eur"', r"data\.currency='eur'"),
         ("@sha256:0", ":latest0", r"images\.inference='.*latest"),
         ('"ml.c7i.large", ', '"c7i.large", ', r"hosting\.instance_types"),
+        ('plan = "small"', 'plan = "large"', r"hosting\.plan='large'"),
         ("[hosting]", "[hostings]", "section hosting is missing or unknown"),
         ("[hosting]", "[hosting", "Expected"),
     ],
@@ -64,3 +67,12 @@ def test_every_parameter_of_every_template_is_given(stack: Stack) -> None:
         if item["Type"] == "AWS::SSM::Parameter"
     }
     assert addresses <= said
+
+
+def test_a_second_environment_may_have_the_plan_of_production(tmp_path: Path) -> None:
+    text = (FOLDER / "prod.toml").read_text().replace("eu-west-1", "eu-central-1")
+    (tmp_path / "prodtwo.toml").write_text(text)
+    second = read_environment("prodtwo", tmp_path)
+    assert scaled_to(PLAN, second) == PLAN
+    assert second.bucket == "tollgate-prodtwo-lake-123456789012"
+    assert scaled_to(PLAN, read_environment("dev")) != PLAN

@@ -38,6 +38,14 @@ def _any_action(template: Template) -> None:
     statements(template, "ConsumerRole")[1]["Action"] = ["s3:*"]
 
 
+def _part_of_a_name(template: Template) -> None:
+    statements(template, "ConsumerRole")[0]["Resource"] = [{"Fn::Sub": "arn:aws:kinesis:eu-west-1:1:stream/tollgate-*"}]
+
+
+def _whole_bucket(template: Template) -> None:
+    statements(template, "ConsumerRole")[1]["Resource"] = [{"Fn::Sub": ["${Bucket}/*", {"Bucket": "b"}]}]
+
+
 def _needless_exception(template: Template) -> None:
     statements(template, "ConsumerRole")[:] = [
         item for item in statements(template, "ConsumerRole") if item["Sid"] != "Trace"
@@ -67,6 +75,8 @@ def _no_owner(template: Template) -> None:
     [
         (_any_resource, "least-privilege"),
         (_any_action, "least-privilege"),
+        (_part_of_a_name, "least-privilege"),
+        (_whole_bucket, "least-privilege"),
         (_needless_exception, "least-privilege"),
         (_pass_any_role, "least-privilege"),
         (_no_key, "encryption"),

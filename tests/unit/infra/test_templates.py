@@ -14,7 +14,7 @@ from botocore.validate import ParamValidator
 from fraud.settings import PREFIX, Settings, read_settings
 from infra import data, learning, rendering, rollouts, stream
 from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS, rollout_guards
-from infra.data import VIEWS
+from infra.names import VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
 from retraining.pipeline import GOLDEN
@@ -122,7 +122,7 @@ def test_weekly_start_gives_the_pipeline_what_it_asks_for_and_the_same_token_how
 def test_nightly_jobs_variables_are_those_that_are_read() -> None:
     ours = {PREFIX + item.name.upper() for item in fields(Settings)}
     stores = "".join((ROOT / "feature_repo" / f"feature_store.{kind}.yaml").read_text() for kind in ("aws", "dynamodb"))
-    read = set(re.findall(r"\$\{(\w+)", stores)) | ours | {"FRAUD_LAKE"}
+    read = set(re.findall(r"\$\{(\w+)", stores)) | ours | {"FRAUD_LAKE", "AWS_DEFAULT_REGION"}
     variables = set(learning._nightly_job()["Environment"])
     assert variables <= read
     assert set(re.findall(r"\$\{(\w+)\}", stores)) <= variables

@@ -14,11 +14,13 @@ from fraud.windows import DAY
 from retraining.backtest import Playback, PlayedWeek, Span, history_builder, play
 from retraining.backtest_gain import backtest_figures, gain_of
 from retraining.backtest_page import draw, render
-from retraining.gate import LIMITS, GateLimits
+from retraining.judging import champion_scores
+from retraining.limits import LIMITS, GateLimits
 from retraining.registry import Registry
-from retraining.weekly import WeekPlan, champion_scores
+from retraining.weekly import WeekPlan
 from stores.plan import plan_data
 from tests.support.bundles import read_plan
+from training.compromised import unblocked
 from training.dataset import TrainingSet, labelled_at
 from training.errors import InvalidSplit
 from training.fit import Recipe
@@ -48,7 +50,7 @@ def world() -> tuple[TrainingSet, pa.Table]:
         features=NAMES,
         matrix=matrix,
         transaction_id=IDS,
-        card=rng.integers(0, 300, count),
+        card=np.arange(count),
         event_time_ms=time,
         amount_minor=rng.integers(100, 9_000, count),
         is_fraud=np.zeros(count, np.bool_),
@@ -205,3 +207,15 @@ def test_the_page_holds_picture_weeks_and_figures(played: tuple[Playback, Regist
     assert "<title>a &lt; b</title>" in page
     assert all(week.as_of in page for week in found.weeks)
     assert 'src="http' not in page
+
+
+def test_payments_of_cards_known_as_compromised_are_judged_by_nobody(run: Run) -> None:
+    rows = replace(HISTORY, card=np.arange(len(HISTORY.card)) % 9_000)
+    lived = run(rows=rows, name="few-cards").lived
+    everything = run(name="a-card-each").lived
+    assert lived is not None
+    assert everything is not None
+    week = HISTORY.between(SPAN.times()[0], SPAN.last_ms + 7 * DAY)
+    free = unblocked(rows, STATEMENTS)[week]
+    assert len(everything.is_fraud) == week.stop - week.start
+    assert len(lived.is_fraud) == int(free.sum()) < len(everything.is_fraud)

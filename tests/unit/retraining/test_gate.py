@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retraining.gate import LIMITS, HeldOut, PackedModel, Verdict, judge
+from retraining.gate import judge
+from retraining.held_out import BoolArray, FloatArray, HeldOut, PackedModel, Thresholds
+from retraining.limits import LIMITS
 from retraining.stability import population_stability
+from retraining.verdict import Verdict
 from training.ranking import DAY_MS
 
 FINE = PackedModel(fault=None, total_bytes=1_000_000, trees=120, row_us=4.0)
@@ -18,7 +21,9 @@ PAIRED = {
     "calibrated",
     "neither_too_sure_nor_too_shy",
     "scores_stable",
+    "catches_at_its_thresholds",
     "catches_every_amount",
+    "catches_every_type",
 }
 
 
@@ -230,3 +235,95 @@ def test_stability_is_zero_for_equal_scores_and_grows_with_the_shift() -> None:
     shifts = [population_stability(scores, scores * factor) for factor in (1.0, 1.5, 4.0)]
     assert shifts[0] == 0.0
     assert 0.0 < shifts[1] < shifts[2]
+
+
+KINDS = np.array(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"], object)
+
+
+def typed(rows: HeldOut, seed: int = 5) -> HeldOut:
+    """Return rows whose frauds are of ten types at random."""
+    kinds = np.where(rows.is_fraud, KINDS[np.random.default_rng(seed).integers(0, 10, len(rows.is_fraud))], "")
+    return replace(rows, fraud_type=kinds.astype(object))
+
+
+def test_a_challenger_blind_to_a_tenth_of_the_frauds_is_refused_for_their_type() -> None:
+    for seed in range(5):
+        rows = typed(week(4.0, seed=seed), seed)
+        assert rows.fraud_type is not None
+        blind = rows.is_fraud & (rows.fraud_type == "c")
+        legitimate = rows.challenger[~rows.is_fraud]
+        challenger = np.where(blind, np.resize(legitimate, len(blind)), rows.challenger)
+        verdict = judge(replace(rows, champion=rows.challenger, challenger=challenger), FINE)
+        assert "catches_every_type" in failed(verdict)
+        assert any("of c the catch moved by -" in reason for reason in verdict.reasons)
+        assert judge(replace(rows, champion=rows.challenger), FINE).passed
+
+
+def test_frauds_of_one_card_are_one_witness() -> None:
+    rows = typed(week(4.0, share=0.02))
+    assert rows.fraud_type is not None
+    blind = rows.is_fraud & (rows.fraud_type == "c")
+    challenger = np.where(blind, 1e-5, rows.challenger)
+    pair = replace(rows, champion=rows.challenger, challenger=challenger)
+    loose = replace(LIMITS, pr_auc_loss=0.99, pr_auc_margin=0.99, more_false_positives=99.0, lost_recall=0.9,
+                    calibration_ratio=9.0, calibration_slope=99.0)  # fmt: skip
+    assert failed(judge(pair, FINE, limits=loose)) == {"catches_every_type"}
+    assert judge(replace(pair, card=np.ones(len(blind), np.int64)), FINE, limits=loose).passed
+
+
+def test_types_of_few_frauds_are_not_compared() -> None:
+    rows = week()
+    verdict = judge(replace(rows, challenger=rows.champion, fraud_type=np.full(len(rows.is_fraud), "", object)), FINE)
+    assert {check.name: check.evidence for check in verdict.checks}["catches_every_type"] == (
+        "not asked: none of 0 types has 10 frauds"
+    )
+
+
+def at(champion: tuple[float, float], challenger: tuple[float, float]) -> Thresholds:
+    return Thresholds(champion, challenger, review_share=0.01, insult_share=0.001)
+
+
+def points(scores: FloatArray, is_fraud: BoolArray) -> tuple[float, float]:
+    return float(np.quantile(scores, 0.99)), float(np.quantile(scores[~is_fraud], 0.999))
+
+
+def test_a_challenger_whose_thresholds_catch_less_is_refused_for_that_alone() -> None:
+    rows = week(4.0)
+    own = points(rows.challenger, rows.is_fraud)
+    same = replace(rows, champion=rows.challenger, thresholds=at(own, own))
+    assert judge(same, FINE).passed
+    higher = (float(np.quantile(rows.challenger, 0.9975)), own[1])
+    shy = judge(replace(same, thresholds=at(own, higher)), FINE)
+    assert failed(shy) == {"catches_at_its_thresholds"}
+    lenient = judge(replace(same, thresholds=at(own, (own[0], 0.99999))), FINE)
+    assert failed(lenient) == {"catches_at_its_thresholds"}
+    assert "; declines " in lenient.reasons[0]
+
+
+def test_a_challenger_that_alerts_or_declines_beyond_its_budget_is_refused_for_that_alone() -> None:
+    rows = week(4.0)
+    own = points(rows.challenger, rows.is_fraud)
+    same = replace(rows, champion=rows.challenger)
+    many = (float(np.quantile(rows.challenger, 0.975)), own[1])
+    assert failed(judge(replace(same, thresholds=at(own, many)), FINE)) == {"keeps_its_budgets"}
+    insulting = (own[0], float(np.quantile(rows.challenger[~rows.is_fraud], 0.996)))
+    verdict = judge(replace(same, thresholds=at(own, insulting)), FINE)
+    assert failed(verdict) == {"keeps_its_budgets"}
+    assert "the budget is 0.100%" in verdict.reasons[0]
+
+
+def test_a_row_of_weight_two_counts_as_two_rows() -> None:
+    rows = week(2.9)
+    assert rows.amount_minor is not None
+    twice = np.repeat(np.arange(len(rows.is_fraud)), np.where(rows.is_fraud, 2, 1))
+    doubled = replace(
+        rows, champion=rows.champion[twice], challenger=rows.challenger[twice], is_fraud=rows.is_fraud[twice],
+        event_time_ms=rows.event_time_ms[twice], amount_minor=rows.amount_minor[twice],
+    )  # fmt: skip
+    weighed = replace(rows, weights=np.where(rows.is_fraud, 2.0, 1.0))
+    evidence = [
+        {check.name: check.evidence for check in judge(one, FINE).checks if check.name in {"ranks_no_worse",
+         "no_more_false_positives_at_equal_catch", "calibrated"}} for one in (doubled, weighed)
+    ]  # fmt: skip
+    assert evidence[0] == evidence[1]
+    assert weighed.effective_frauds == pytest.approx(rows.is_fraud.sum())

@@ -11,9 +11,9 @@ from moto import mock_aws
 from fraud.errors import CorruptBundle
 from retraining.addresses import open_registry
 from retraining.errors import InvalidAddress, NoSuchVersion, NothingToRollBack, RegistryBusy, RegistryUnreachable
-from retraining.gate import Check, Verdict
 from retraining.registry import ModelRegistry, Registry
 from retraining.sagemaker_registry import SageMakerRegistry
+from retraining.verdict import Check, Verdict
 from tests.support.bundles import bundle_files
 from tests.support.hosting import sagemaker_hosting
 

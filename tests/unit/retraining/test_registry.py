@@ -10,8 +10,8 @@ import pytest
 from fraud.bundle import open_bundle
 from fraud.errors import CorruptBundle
 from retraining.errors import NoSuchVersion, NothingToRollBack, RegistryBusy
-from retraining.gate import Check, Verdict
 from retraining.registry import Registry
+from retraining.verdict import Check, Verdict
 from tests.support.bundles import bundle_files
 
 FINE = Verdict((Check("fine", passed=True, evidence="it is"),))

@@ -15,13 +15,17 @@ import pytest
 from fraud.windows import DAY
 from retraining.errors import MissingDays, RegistryBusy
 from retraining.evidence import leaks_checked
-from retraining.gate import LIMITS, Check, GateLimits
+from retraining.judging import champion_scores
+from retraining.label_facts import FindFacts, LabelFacts
+from retraining.limits import LIMITS, GateLimits
 from retraining.registry import Registry
-from retraining.weekly import Inspect, WeekPlan, WeekReport, champion_scores, run_week, week_figures
+from retraining.verdict import Check
+from retraining.weekly import Inspect, WeekPlan, WeekReport, run_week, week_figures
 from stores.plan import plan_data
 from tests.support.bundles import read_plan
 from training.dataset import TrainingSet
 from training.errors import UnfitTrainingSet
+from training.reliability import reliability
 
 NAMES = tuple(f"feature_{number}" for number in range(8))
 PLAN = WeekPlan(train_days=12, validation_days=6, test_days=7, label_delay_days=5)
@@ -66,6 +70,10 @@ class Loop:
         limits: GateLimits = LIMITS,
         seed: int = 0,
         inspect: Inspect = lambda _rows: (),
+        facts: FindFacts | None = None,
+        again: bool = False,
+        plan: WeekPlan = PLAN,
+        day: int = 0,
     ) -> WeekReport:
         def build(start_ms: int, end_ms: int, as_of_ms: int) -> TrainingSet:
             taken = WORLD.between(start_ms, end_ms)
@@ -84,12 +92,14 @@ class Loop:
         return run_week(
             build,
             self.registry,
-            as_of_ms=AS_OF_MS + 7 * week * DAY,
-            plan=replace(PLAN, seed=seed),
+            as_of_ms=AS_OF_MS + (7 * week + day) * DAY,
+            plan=replace(plan, seed=seed),
             read_plan=plan_data(read_plan()),
             root=self.root,
             limits=limits,
             inspect=inspect,
+            facts=facts,
+            again=again,
         )
 
 
@@ -211,7 +221,7 @@ def test_an_iteration_that_died_before_its_verdict_is_finished_by_the_next_start
 
 
 def test_another_seed_is_another_version(loop: Loop) -> None:
-    assert loop.run(seed=1).challenger != loop.run(seed=2).challenger
+    assert loop.run(seed=1).challenger != loop.run(seed=2, again=True).challenger
 
 
 def test_a_champion_that_does_not_open_is_a_reason_to_refuse_and_stays(loop: Loop) -> None:
@@ -361,3 +371,135 @@ def test_one_class_only_is_refused_before_a_fit(loop: Loop) -> None:
     with pytest.raises(UnfitTrainingSet, match="at least 30 of each class"):
         loop.run(change=only_frauds)
     assert loop.registry.champion_version() == first.challenger
+
+
+def test_another_day_of_the_same_calendar_week_finds_its_verdict_and_another_week_does_not(loop: Loop) -> None:
+    # As-of day 100 is Saturday, 11 April 1970: Sunday is of the same week, Monday of the next.
+    first = loop.run()
+    assert loop.run(day=1, change=late_data) == replace(first, repeated=True)
+    assert loop.run(change=late_data) == replace(first, repeated=True)
+    assert len(loop.registry.history()) == 1
+    monday = loop.run(day=2)
+    assert not monday.repeated
+    assert len(loop.registry.history()) == 2
+
+
+def test_again_judges_a_week_that_has_its_verdict(loop: Loop) -> None:
+    first = loop.run()
+    second = loop.run(change=late_data, again=True)
+    assert not second.repeated
+    assert second.challenger != first.challenger
+    assert len(loop.registry.history()) == 2
+
+
+def late_data(rows: TrainingSet) -> TrainingSet:
+    """Return rows of which a label arrived that was not there before."""
+    rows.is_fraud[np.flatnonzero(~rows.is_fraud)[:1]] = True
+    return rows
+
+
+def blind_to_a_type(rows: TrainingSet) -> LabelFacts:
+    """Return types by the fourth feature: what it says of frauds is what the challenger will be blind to."""
+    kind = np.where(rows.is_fraud & (rows.matrix[:, 3] > 1.0), "rare", "usual").astype(object)
+    return LabelFacts(np.ones(len(kind), np.bool_), kind, 0.9)
+
+
+def test_a_challenger_blind_to_one_type_is_refused_for_it_through_the_loop(loop: Loop) -> None:
+    first = loop.run(week=-1, facts=blind_to_a_type)
+    assert first.promoted, first.verdict.reasons
+
+    def untaught(rows: TrainingSet) -> TrainingSet:
+        start = held_out_from(rows)
+        taught = rows.is_fraud[:start] & (rows.matrix[:start, 3] > 1.0)
+        rows.is_fraud[:start] = rows.is_fraud[:start] & ~taught
+        return rows
+
+    report = loop.run(change=untaught, facts=blind_to_a_type)
+    assert "catches_every_type" in failed(report)
+    assert any("of rare the catch moved by -" in reason for reason in report.verdict.reasons)
+    assert loop.registry.champion_version() == first.challenger
+
+
+def test_without_types_the_check_says_that_nothing_was_compared(loop: Loop) -> None:
+    said = {check.name: check for check in loop.run().verdict.checks}
+    assert said["catches_every_type"].word == "not asked"
+    assert said["catches_every_type"].evidence == "not asked: labels carry no type"
+    assert said["labels_mature"].word == "not asked"
+    assert loop.registry.history()[-1]["checks"][-2]["asked"] is False
+
+
+def test_thresholds_that_catch_less_are_refused_though_the_ranking_is_as_good(loop: Loop) -> None:
+    loop.run(week=-1)
+    report = loop.run(plan=replace(PLAN, review_share=0.001, insult_share=0.0001))
+    assert failed(report) == {"catches_at_its_thresholds"}
+    assert "the champion" in report.verdict.reasons[0]
+
+
+def test_thresholds_beyond_their_budget_are_refused(loop: Loop) -> None:
+    loop.run(week=-1)
+
+    def quiet_validation(rows: TrainingSet) -> TrainingSet:
+        validation = rows.between(*PLAN.edges(rows.as_of_ms)[1:3])
+        rows.matrix[validation, :3] -= 1.0
+        return rows
+
+    report = loop.run(change=quiet_validation, plan=replace(PLAN, review_share=0.02))
+    assert "keeps_its_budgets" in failed(report)
+
+
+def test_rows_of_blocked_cards_are_left_out_of_the_gate(loop: Loop) -> None:
+    def blocked(rows: TrainingSet) -> LabelFacts:
+        return LabelFacts(rows.card % 5 != 0)
+
+    report = loop.run(facts=blocked)
+    held = WORLD.between(*PLAN.edges(AS_OF_MS)[2:])
+    free = WORLD.card[held] % 5 != 0
+    said = next(check.evidence for check in report.verdict.checks if check.name == "enough_mature_frauds")
+    assert f"{int(WORLD.is_fraud[held][free].sum())} mature frauds in {int(free.sum())} held-out rows" in said
+    assert f"{int((~free).sum())} rows of cards known as compromised are left out" in said
+
+
+def test_a_label_delay_shorter_than_labels_take_is_refused(loop: Loop) -> None:
+    report = loop.run(facts=lambda rows: LabelFacts(np.ones(len(rows.is_fraud), np.bool_), None, 0.2))
+    assert failed(report) == {"labels_mature"}
+    assert "20% of the labels that arrive do so within the 5 days" in report.verdict.reasons[0]
+
+
+def test_weights_count_in_the_gate_and_their_worth_is_said(loop: Loop) -> None:
+    held_weights: list[npt.NDArray[np.float64]] = []
+
+    def weighed(rows: TrainingSet) -> TrainingSet:
+        weights = np.ones(len(rows.is_fraud))
+        weights[np.flatnonzero(rows.is_fraud)[::10]] = 20.0
+        weights[::7] = 0.0
+        held_weights.append(weights[rows.between(*PLAN.edges(AS_OF_MS)[2:])])
+        return replace(rows, weights=weights)
+
+    report = loop.run(change=weighed)
+    place = loop.registry.folder / "reports" / report.challenger / "report.json"
+    held = json.loads(place.read_text())["held_out"]
+    (weights,) = held_weights
+    assert held["effective_rows"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert held["rows"] == int((weights > 0).sum())
+    said = next(check.evidence for check in report.verdict.checks if check.name == "enough_mature_frauds")
+    assert f"worth {held['effective_frauds']:.0f} frauds" in said
+
+
+def test_the_report_says_what_reviewing_and_declining_cost_and_who_signed(loop: Loop) -> None:
+    loop.run(week=-1)
+    report = loop.run(facts=lambda rows: LabelFacts(np.ones(len(rows.is_fraud), np.bool_)))
+    place = loop.registry.folder / "reports" / report.challenger
+    figures = json.loads((place / "report.json").read_text())
+    held = WORLD.between(*PLAN.edges(AS_OF_MS)[2:])
+    work = figures["work"]["candidate"]
+    scores = champion_scores(loop.registry.version(report.challenger), WORLD, held)
+    fraud = WORLD.is_fraud[held]
+    assert work["expected_calibration_error"] == pytest.approx(reliability(scores, fraud).expected_error)
+    assert work["reviews_a_day"] == A_DAY * PLAN.review_share
+    assert 0.0 < work["card_precision"] <= 1.0
+    assert 0.0 < work["least_cost"] <= work["cost_at_own_decline_threshold"] < work["cost_of_approving_all"]
+    signed = figures["signed_off"]
+    checks = report.verdict.checks
+    assert signed["not_asked"] == [check.name for check in checks if not check.asked] != []
+    assert signed["passed"] == signed["asked"] == sum(check.asked for check in checks)
+    assert f"Signed off by the gate: {signed['passed']} of " in (place / "report.html").read_text()

@@ -174,7 +174,7 @@ def test_a_file_that_another_worker_deletes_first_costs_nothing(
     (tmp_path / "decisions-0000-1-0001.jsonl").unlink()
     (tmp_path / "decisions-0000-1-0001.jsonl").symlink_to(tmp_path / "gone")  # there when listed, not when looked at
     metrics = Metrics()
-    monkeypatch.setattr("serving.decisions.FILE_BYTES", 20)
+    monkeypatch.setattr(line_file, "FILE_BYTES", 20)
     log = DecisionLog(tmp_path, metrics=metrics, most_bytes=50)
     log.start()
     log.close()

@@ -29,11 +29,11 @@ def test_a_line_is_valid_emf_for_the_service_and_for_the_model_version() -> None
 
 def test_what_waiting_cost_is_told() -> None:
     metrics = Metrics()
-    metrics.latency.add(0.0004, ("queue",))
+    metrics.latency.add(0.0004, ("m1", "queue"))
     metrics.reads_skipped.add(count=4)
     metrics.requests_shed.add(count=3)
     metrics.over_budget.add(count=2)
-    line = json.loads(EmbeddedMetrics(metrics, version=lambda: "m1", write=print).line(1))
+    line = only_line(EmbeddedMetrics(metrics, version=lambda: "m1", write=print), 1)
     wanted = ("ReadsSkipped", "RequestsShed", "OverBudget", "QueueLatencyP99")
     assert [line[name] for name in wanted] == [4, 3, 2, 500.0]
 

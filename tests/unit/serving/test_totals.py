@@ -17,7 +17,7 @@ def worker(breaker: float) -> Metrics:
 
 def test_one_worker_shows_what_it_would_show_alone() -> None:
     metrics = worker(0.0)
-    metrics.latency.add(0.003, ("store",))
+    metrics.latency.add(0.003, ("m", "store"))
     metrics.decisions.add(("m", "p", "approve", "false"), 1_234_567_890_123)
     shown = Totals(1).of_worker(0, metrics.render).render()
     assert shown == metrics.render()
@@ -26,17 +26,17 @@ def test_one_worker_shows_what_it_would_show_alone() -> None:
 def test_counters_and_histograms_are_summed_and_of_gauges_the_highest_is_shown() -> None:
     totals, one, two = Totals(3), worker(0.0), worker(2.0)
     first, second = totals.of_worker(0, one.render), totals.of_worker(1, two.render)
-    one.tiers.add(("full",), 3)
-    two.tiers.add(("full",), 4)
-    two.tiers.add(("partial",))
-    one.latency.add(0.003, ("store",))
-    two.latency.add(0.3, ("store",))
+    one.tiers.add(("m", "full"), 3)
+    two.tiers.add(("m", "full"), 4)
+    two.tiers.add(("m", "partial"))
+    one.latency.add(0.003, ("m", "store"))
+    two.latency.add(0.3, ("m", "store"))
     second.publish()
     for text in (first.render(), first.render()):
-        assert value(text, 'tollgate_tiers_total{tier="full"}') == 7
-        assert value(text, 'tollgate_tiers_total{tier="partial"}') == 1
-        assert value(text, 'tollgate_latency_seconds_count{stage="store"}') == 2
-        assert value(text, 'tollgate_latency_seconds_bucket{stage="store",le="0.005"}') == 1
+        assert value(text, 'tollgate_tiers_total{model_version="m",tier="full"}') == 7
+        assert value(text, 'tollgate_tiers_total{model_version="m",tier="partial"}') == 1
+        assert value(text, 'tollgate_latency_seconds_count{model_version="m",stage="store"}') == 2
+        assert value(text, 'tollgate_latency_seconds_bucket{model_version="m",stage="store",le="0.005"}') == 1
         assert value(text, "tollgate_store_breaker") == 2
         assert text.count(b"# TYPE tollgate_tiers_total counter") == 1
 

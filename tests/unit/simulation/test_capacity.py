@@ -171,6 +171,27 @@ def test_payday_holds_in_the_rise_at_rates_that_an_instance_is_sure_to_manage(ra
     assert small.minutes_over > 0
 
 
+def test_payday_takes_half_the_instance_hours_and_holds_its_latency_throughout() -> None:
+    """Both days at a twentieth of the rates with instances twenty times slower.
+
+    The fleet is the same and so are its hours; a queue that is not growing waits twenty times longer, one that grows
+    as long. What holds here holds at full size, which ``python -m simulation capacity`` goes through.
+    """
+    trace = make_trace("payday")
+    small = Trace(trace.edges, trace.rates / 20)
+    found = simulate(
+        small, SERVICE.saturating_at(INSTANCE_RATE / 20, workers=1), plan=small_plan(), platform=Platform()
+    )
+    assert found.instance_hours <= 0.5 * baselines(small, small_plan()).peak_hours
+    assert found.minutes_over == 0
+    assert found.worst.p95 <= 100.0
+    assert len(found.minutes) == 2880
+    bare = replace(small_plan(), monthly=())
+    rise = small.between(steepest(small) - 600, steepest(small) + 300)
+    late = simulate(rise, SERVICE.saturating_at(INSTANCE_RATE / 20, workers=1), plan=bare, platform=Platform())
+    assert late.minutes_over > 0, "without its minimum the plan does not hold: the figure could have been another"
+
+
 def test_busiest_hours_surround_the_peak() -> None:
     trace = Trace(NOON + 3600.0 * np.array([0, 10, 11, 24]), np.array([5.0, 9.0, 5.0]))
     part = busiest_hours(trace)

@@ -50,6 +50,15 @@ def test_same_seed_writes_the_same_bytes(tmp_path: Path, trace: Path) -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("arguments", [["--scale", "1000"], ["--trace", "TRACE", "--no-sensitivity"]])
+def test_figures_alone_go_to_standard_output(trace: Path, arguments: list[str]) -> None:
+    given = [str(trace) if argument == "TRACE" else argument for argument in arguments]
+    result = CliRunner(env=WIDE).invoke(app, ["capacity", *given, "--json", "-"])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert {"saved_against_peak", "monthly_cost"} & set(content)
+
+
 def test_scale_prints_the_sizing(tmp_path: Path) -> None:
     path = tmp_path / "scale.json"
     result = CliRunner(env=WIDE).invoke(app, ["capacity", "--scale", "100000", "--json", str(path)])

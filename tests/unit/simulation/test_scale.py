@@ -1,11 +1,16 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fraud.errors import InvalidSetting
 from fraud.record import encode_record, records_of
 from fraud.scaling import PLAN
+from fraud.windows import ENTITIES
 from simulation.scale import EXAMPLE, Assumptions, Component, Sizing, as_json, size
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def part(sizing: Sizing, name: str) -> Component:
@@ -45,6 +50,49 @@ def test_cache_is_sized_by_memory_or_by_commands_whichever_needs_more() -> None:
     assert "commands" in part(roomy, "cache nodes").unit
     assert "memory" in part(size(100_000), "cache nodes").unit
     assert part(size(100_000), "cache nodes").needed > part(roomy, "cache nodes").needed
+
+
+def test_every_kind_of_entity_takes_memory() -> None:
+    whole = size(100_000).derived["cached bytes"]
+    known = Assumptions()
+    without = (
+        replace(known, devices_per_card=0.0),
+        replace(known, addresses_per_card=0.0),
+        replace(known, merchant_state_bytes=0.0),
+    )
+    for assumptions in without:
+        assert size(100_000, assumptions=assumptions).derived["cached bytes"] < whole
+    assert len(ENTITIES) == 4, "a new kind of entity needs its memory here"
+
+
+def test_documented_sizing_is_the_models() -> None:
+    """The table of docs/capacity.md: rows of needed, dollars and the rate of giving way, as far as they are given."""
+    text = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
+    sizing = size(100_000)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.partition("## At 100,000")[2].partition("## What it does not")[0].splitlines()
+        if line.startswith("| ")
+    ][1:]
+    names = {"cache, as one node behind one address": "cache behind one address"}
+    told = {row[0].partition(" (")[0]: row[1:] for row in rows if not row[0].startswith("**")}
+    assert len(told) == len(sizing.components)
+    for name, (needed, dollars, limit) in told.items():
+        found = part(sizing, names.get(name, name))
+        assert number(needed) == found.needed, name
+        assert number(dollars) == round(found.monthly_cost), name
+        assert number(limit) == pytest.approx(found.gives_way_at, rel=0.02), name
+    (total,) = (row for row in rows if row[0] == "**sum**")
+    assert number(total[2].strip("*")) == round(sizing.monthly_cost)
+    derived = sizing.derived
+    words = {3: "three", 4: "four", 5: "five"}[int(derived["records per transaction"])]
+    assert f"({words} a transaction, {derived['bytes per record']:.0f} bytes each)" in text
+    assert f"{derived['cached bytes'] / 1e12:.0f} TB" in text
+
+
+def number(text: str) -> float:
+    found = re.match(r"[0-9,.]+", text)
+    return float(found[0].rstrip(".,").replace(",", "")) if found else 0.0
 
 
 def test_cost_is_the_sum_of_its_parts_and_every_assumption_is_told() -> None:

@@ -98,6 +98,24 @@ def test_the_better_model_cuts_false_positives() -> None:
     assert worse.high < 0
 
 
+def test_a_row_of_weight_three_counts_as_three_rows_everywhere_but_among_the_cards() -> None:
+    weights = np.where(np.arange(ROWS) % 5 == 0, 3.0, 1.0)
+    again = np.repeat(np.arange(ROWS), weights.astype(int))
+    held = [column[again] for column in (OURS, IS_FRAUD, AMOUNT, CARD, TIME)]
+    weighed = evaluate(
+        OURS, IS_FRAUD, AMOUNT, CARD, TIME, recall_targets=(0.5,), k=20, seed=1, resamples=20, weights=weights
+    )
+    repeated = evaluate(*held, recall_targets=(0.5,), k=20, seed=1, resamples=20)  # type: ignore[arg-type]
+    assert weighed.pr_auc.point == pytest.approx(repeated.pr_auc.point)
+    assert weighed.roc_auc.point == pytest.approx(repeated.roc_auc.point)
+    assert weighed.at_recall[0].false_positives.point == repeated.at_recall[0].false_positives.point
+    assert weighed.pr_auc.point != evaluation().pr_auc.point
+    assert weighed.card_precision.point == evaluation().card_precision.point
+    cut = compare(BASELINE, OURS, IS_FRAUD, TIME, recall=0.7, seed=1, resamples=20, weights=weights)
+    same = compare(BASELINE[again], OURS[again], IS_FRAUD[again], TIME[again], recall=0.7, seed=1, resamples=20)
+    assert (cut.baseline, cut.ours, cut.cut) == (same.baseline, same.ours, pytest.approx(same.cut))
+
+
 def test_wrong_parameters_are_refused() -> None:
     with pytest.raises(InvalidMetricInput, match=r"recall target 1\.2"):
         evaluate(OURS, IS_FRAUD, AMOUNT, CARD, TIME, recall_targets=(1.2,), k=20, seed=1, resamples=10)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.replays import DAYS, DELAY_MS, EXTRA, START_MS, World, make_world, write_world
 from training.challenger import TrainingPlan
+from training.compromised import unblocked
 from training.costs import Costs
 from training.dataset import labelled_at, with_features
 from training.errors import IncompleteTrainingSet, InvalidSplit
@@ -17,7 +18,7 @@ from training.metrics import average_precision
 from training.prequential import Replay, Week, replay_weeks, span_of
 from training.ranking import DAY_MS
 from training.segments import ABOVE, segments_of
-from training.weekly_evaluation import evaluate_weeks, gather_judged, unblocked
+from training.weekly_evaluation import evaluate_weeks, gather_judged
 from training.weekly_page import render_page
 
 WORLD = make_world()
