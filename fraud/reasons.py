@@ -74,17 +74,12 @@ def find_reasons(
     limit
         Reasons at most.
     """
-    features, weights = np.empty(limit, np.int64), np.empty(limit)
-    merged = np.empty(limit, np.int64)
-    count = _heaviest(
-        contributions, vector, _FAMILY_OF, _LOW_BELOW, _CODE_OF, len(_FAMILIES), len(_CODES), features, weights, merged
-    )
+    found = np.empty((limit, 3))
+    count = _heaviest(contributions, vector, _FAMILY_OF, _LOW_BELOW, _CODE_OF, len(_FAMILIES), len(_CODES), found)
     reasons = []
-    for feature, weight, families in zip(
-        features[:count].tolist(), weights[:count].tolist(), merged.tolist(), strict=False
-    ):
-        code, text = describe(transaction, vector, feature)
-        if families > 1:
+    for feature, weight, families in found[:count].tolist():
+        code, text = describe(transaction, vector, int(feature))
+        if families > 1.0:
             text = _NOTHING_KNOWN.get(code, text)
         reasons.append(Reason(code, text, round(weight, 4)))
     return tuple(reasons)
@@ -99,11 +94,9 @@ def _heaviest(
     code_of: IntArray,
     families: int,
     codes: int,
-    features: IntArray,
-    weights: FloatArray,
-    merged: IntArray,
+    out: FloatArray,
 ) -> int:
-    """Fill in the heaviest codes: leading feature, weight and number of families of each; return how many there are."""
+    """Fill in leading feature, weight and number of families of the heaviest codes; return how many there are."""
     sums = np.zeros(families)
     lead = np.full(families, -1)
     for feature in range(len(contributions)):
@@ -126,11 +119,11 @@ def _heaviest(
         total[code] += sums[family]
         number[code] += 1
     found = 0
-    while found < len(features):
+    while found < len(out):
         code = int(np.argmax(total))
         if not total[code] > 0.0:
             break
-        features[found], weights[found], merged[found] = lead[best[code]], total[code], number[code]
+        out[found, 0], out[found, 1], out[found, 2] = lead[best[code]], total[code], number[code]
         total[code] = 0.0
         found += 1
     return found

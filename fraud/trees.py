@@ -10,6 +10,7 @@ and a value that is no category of it (unseen, negative, beyond all) goes left; 
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -75,7 +76,7 @@ class Forest:
     sets: WordArray = field(default_factory=lambda: np.zeros((0, 1), np.uint32))
     set_inputs: Int32Array = field(default_factory=lambda: np.zeros(0, np.int32))
 
-    @property
+    @cached_property
     def span(self) -> int:
         """Length of the expanded inputs."""
         return 2 * self.width + 1 + 2 * len(self.sets)
