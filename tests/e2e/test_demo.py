@@ -112,7 +112,8 @@ def test_figures_are_written_where_asked_for(ran: Ran) -> None:
 
 def rows_of(lines: list[str]) -> list[str]:
     """The names of the result's rows; of a decision only that it is one."""
-    names = [line[:NAME_WIDTH].rstrip() for line in lines if line[NAME_WIDTH:].startswith("  ")]
+    rows = [line for line in lines if line[NAME_WIDTH:].startswith("  ") and not line.startswith("✓")]
+    names = [line[:NAME_WIDTH].rstrip() for line in rows]
     return ["a decision" if name.split(",")[0] in ("decline", "review") else name for name in names]
 
 
@@ -126,8 +127,6 @@ def test_readme_shows_what_is_printed(ran: Ran) -> None:
     optional = {"answered without the store"}  # where the machine is that busy
     assert rows_of(block) == [name for name in rows_of(ran.result) if name not in optional]
     assert max(len(line) for line in block + printed + ran.result if "/" not in line) <= WIDTH
-    took = next(line for line in block if line.startswith("took"))
-    assert int(took[NAME_WIDTH:].split()[0]) < 180
 
 
 def test_report_is_one_self_contained_page(ran: Ran) -> None:
