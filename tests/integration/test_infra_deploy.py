@@ -259,6 +259,10 @@ def test_stack_under_a_standing_endpoint_is_not_deleted(aws: str, approve: Any, 
 
     run(aws, "release", "prod", approve(3), "--json")
     assert "delete-endpoint" in run(aws, "destroy", "prod", "--stack", "serving", "--yes", fails=EndpointStuck)
+    before = run(aws, "status", "prod", "--json")["stacks"]
+    assert "delete-endpoint" in run(aws, "destroy", "prod", "--yes", fails=EndpointStuck)
+    assert run(aws, "status", "prod", "--json")["stacks"] == before, "refused before anything is deleted"
+    assert before["learning"].endswith("COMPLETE")
     for stack in ("network", "data"):
         assert "no command deletes it" in run(aws, "destroy", "prod", "--stack", stack, "--yes", fails=ProtectedStack)
     assert client("s3", aws).head_bucket(Bucket=BUCKET)["ResponseMetadata"]["HTTPStatusCode"] == 200
