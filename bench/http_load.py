@@ -92,7 +92,7 @@ async def open_loop(port: int, requests: Sequence[bytes], *, rate: float, second
     begun = time.perf_counter() + 0.1
 
     async def one(request: bytes, at: float) -> None:
-        client = idle.popleft() if idle else await _connect(port)
+        client = _open_one(idle) or await _connect(port)
         load.statuses[await client.send(request)] += 1
         load.latencies.append(time.perf_counter() - at)
         idle.append(client)
@@ -107,6 +107,15 @@ async def open_loop(port: int, requests: Sequence[bytes], *, rate: float, second
     for client in idle:
         _close(client)
     return load
+
+
+def _open_one(idle: deque[_Client]) -> _Client | None:
+    """Return the connection used last, unless its server has closed it: some do after seconds, at slow rates."""
+    while idle:
+        client = idle.pop()
+        if client.transport is not None and not client.transport.is_closing():
+            return client
+    return None
 
 
 async def _connect(port: int) -> _Client:

@@ -54,7 +54,7 @@ USED = 0.7
 SUSTAINED = 50
 """A rate that the tuned peer can serve too."""
 
-LEAST_REQUESTS = 100
+LEAST_REQUESTS = 40
 """Of an open loop, which is made as long as that takes."""
 
 
