@@ -40,7 +40,8 @@ def test_the_recipe_of_the_product_constrains_what_is_reported_and_nothing_else(
     assert all("_report_" in name for name in REPORT_FEATURES)
     model = fitted(RECIPE)
     assert model.increasing == ("merchant_report_count_7d",)
-    assert json.loads(packed(model)["contract.json"]) == {"features": list(NAMES), "increasing": list(model.increasing)}
+    contract = json.loads(packed(model)["contract.json"])
+    assert (contract["features"], contract["increasing"]) == (list(NAMES), list(model.increasing))
 
 
 def test_a_constrained_fit_keeps_its_promise_in_the_scorers_runtime() -> None:
