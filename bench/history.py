@@ -1,66 +1,40 @@
 """A training set from history: time, peak memory and rows lost, against Feast's stores and two data engines.
 
 The log is made up: cards and devices with unequal activity and busy merchants over 90 days. The training set has one
-row for each of its transactions: every window of card, device and merchant as of that transaction, and two batch
+row for each of its transactions: every window of card, device, ip and merchant as of that transaction, and two batch
 profiles. Ours computes the windows from the log. The others cannot compute them at any price, so they are *given* them:
 one table for each kind of entity with its window values at each transaction, made by us beforehand and not timed, which
 they join as of each row's time beside the two profiles. Feast's stores do so as Feast wrote them; raw DuckDB (``ASOF
 JOIN``) and raw Polars (``join_asof``) as a person would by hand, without Feast.
 
-Each way runs in a process of its own; imports, opening the store and the frame of rows are not timed, and stand in the
-memory of all. A way that passes the time or memory limit is stopped, and said so. ``lost`` are rows asked about that
-did not come back; ``differ`` counts values of six columns that are not ours (ties of one entity's millisecond are in
-no stated order there).
+Each way runs in a process of its own, in turn with the others, warmed by the same hundred rows; imports, opening the
+store and the frame of rows are not timed, and stand in the memory of all. A way is run again as long as the size's time
+allows. A way that passes the time or memory limit is stopped, and said so: with ``--ten-million`` every way is asked
+for ten million rows in 8 GB. ``lost`` are rows asked about that did not come back; ``differ`` counts values of six
+columns that are not ours (ties of one entity's millisecond are in no stated order there).
+
+The targets stand below the tables with what was measured: met or not met.
 """
 
 import contextlib
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fraud.features import CARD_PROFILE_FEATURES, MERCHANT_PROFILE_FEATURES
-from fraud.velocity import feature_names
-from fraud.windows import ENTITIES, Entity
-from fraud.windows import JOIN_KEYS as KEYS
+from bench.history_ways import ROOT, give_windows, make_lake, references, run_way
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-LIMIT_S: Final = 1_200.0
-"""Seconds after which a way is stopped."""
-
-DAYS: Final = 90
-DAY_MS: Final = 86_400_000
-START_MS: Final = 1_767_225_600_000  # 2026-01-01
-ROWS_PER: Final[dict[Entity, int]] = {"card": 40, "device": 60, "ip": 80, "merchant": 2_000}
-PROFILES: Final = {
-    "card_profile": [feature.name for feature in CARD_PROFILE_FEATURES],
-    "merchant_profile": [feature.name for feature in MERCHANT_PROFILE_FEATURES],
-}
-CHECKED: Final = (
-    "card_transaction_count_24h",
-    "card_amount_mean_30d",
-    "device_transaction_count_7d",
-    "merchant_amount_sum_1h",
-    "card_amount_median_30d",
-    "merchant_age_days",
-)
 WAYS: Final = (
     "ours, Parquet",
     "ours, to_df",
@@ -70,261 +44,35 @@ WAYS: Final = (
     "raw DuckDB ASOF",
     "raw Polars join_asof",
 )
+SIZES: Final = (100_000, 1_000_000)
+TEN_MILLION: Final = 10_000_000
+TEN_MILLION_GB: Final = 8.0
+ENVIRON: Final = {**os.environ, "PYTHONPATH": str(ROOT)}
+Runs = dict[str, list[dict[str, Any]]]
 
 
-def make_lake(rows: int, lake: Path) -> None:
-    """Write a log of so many transactions, and its profiles."""
-    from training.profiles import write_profiles
-    from training.transaction_log import TRANSACTIONS_SCHEMA, moments, write_transactions
+@dataclass(frozen=True)
+class Limits:
+    """Of one way: memory in MB and seconds, at which it is stopped; of a size: seconds until no way is run again."""
 
-    rng = np.random.default_rng(7)
-    shutil.rmtree(lake, ignore_errors=True)
-    lake.mkdir(parents=True)
-    event = START_MS + np.sort(rng.integers(0, DAYS * DAY_MS, rows))
-    columns: dict[str, Any] = {"transaction_id": names("t", np.arange(rows))}
-    for entity in ENTITIES:
-        weights = rng.lognormal(0.0, 0.5, max(10, rows // ROWS_PER[entity])).cumsum()
-        keys = names(entity[0], np.searchsorted(weights, rng.random(rows) * weights[-1]))
-        absent = rng.random(rows) < 0.3 if entity in ("device", "ip") else np.zeros(rows, np.bool_)
-        columns[KEYS[entity]] = pa.array(keys.to_numpy(zero_copy_only=False), pa.string(), mask=absent)
-    place = rng.random(rows)
-    columns |= {
-        "amount_minor": pa.array(rng.lognormal(8.0, 1.0, rows).astype(np.int64) + 1),
-        "currency": pa.array(["EUR"] * rows),
-        "event_timestamp": moments(event),
-        "created_timestamp": moments(event + rng.integers(0, 3_000, rows)),
-        "channel": pa.array(np.array(["pos", "online", "app"])[rng.integers(0, 3, rows)].tolist()),
-        "merchant_category": pa.array(rng.integers(5000, 6000, rows), pa.int32()),
-        "country": pa.array(np.array(["DE", "FR", "GB"])[rng.integers(0, 3, rows)].tolist()),
-        "latitude": pa.array(45 + place * 9, mask=place < 0.2),
-        "longitude": pa.array(place * 20, mask=place < 0.2),
-        "authorised": pa.array(rng.random(rows) < 0.97),
-    }
-    for name in TRANSACTIONS_SCHEMA.names:
-        columns.setdefault(name, pa.nulls(rows, TRANSACTIONS_SCHEMA.field(name).type))
-    table = pa.table({name: columns[name] for name in TRANSACTIONS_SCHEMA.names}, schema=TRANSACTIONS_SCHEMA)
-    write_transactions(table, event, lake, lambda _done, _all: None)
-    write_profiles(lake, progress=lambda _done, _all: None)
+    memory_mb: float
+    seconds: float
+    size_seconds: float
 
 
-def names(prefix: str, numbers: Any) -> pa.Array:
-    """Return numbers as ids such as ``c17``."""
-    return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), "")
-
-
-def entity_table(lake: Path) -> pa.Table:
-    """Return what is asked: every transaction of the log, in order."""
-    from training.dataset import entity_rows, read_log
-
-    return entity_rows(read_log(lake, 0, 2**42))
-
-
-def give_windows(lake: Path) -> None:
-    """Write the values of each entity's windows at each transaction: what the others join."""
-    table = pq.read_table(lake / "ours_parquet.parquet")
-    folder = lake / "windows"
-    folder.mkdir(exist_ok=True)
-    for entity in ENTITIES:
-        own = table.select([KEYS[entity], "event_timestamp", *feature_names((entity,))])
-        own = own.filter(pc.not_equal(own[KEYS[entity]], ""))
-        pq.write_table(own.append_column("created_timestamp", own["event_timestamp"]), folder / f"{entity}.parquet")
-
-
-def references() -> list[str]:
-    """Return the features asked for, as Feast names them, where the windows are given."""
-    refs = [f"{entity}_windows:{name}" for entity in ENTITIES for name in feature_names((entity,))]
-    return refs + [f"{view}:{name}" for view, columns in PROFILES.items() for name in columns]
-
-
-# --- The ways --------------------------------------------------------------------------------------------------------
-
-
-def ours(lake: Path, *, as_frame: bool) -> Callable[[], Any]:
-    """Return what answers through our store, from the log."""
-    from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
-
-    from training.feast_store import open_lake_store
-
-    store = open_lake_store(ROOT / "feature_repo", lake)
-    refs = [f"velocity:{name}" for name in feature_names()] + references()[len(feature_names()) :]
-    frame = entity_frame(lake)
-    store.get_historical_features(frame.iloc[:100], refs).to_df()  # kernels are compiled once in a machine's life
-    if as_frame:
-        return lambda: store.get_historical_features(frame, refs).to_df()
-    path = lake / "ours_parquet.parquet"
-
-    def written() -> Path:
-        place = SavedDatasetFileStorage(str(path))
-        store.get_historical_features(frame, refs).persist(place, allow_overwrite=True)
-        return path
-
-    return written
-
-
-def entity_frame(lake: Path) -> Any:
-    """Return the rows as pandas; Arrow-backed, which holds ten million of them in 2 GB instead of 9."""
-    import pandas as pd
-
-    return entity_table(lake).to_pandas(types_mapper=pd.ArrowDtype)
-
-
-def stock(lake: Path, kind: str, *, as_frame: bool) -> Callable[[], Any]:
-    """Return what answers through one of Feast's own stores, from the windows it is given."""
-    from feast import Entity as FeastEntity
-    from feast import FeatureStore, FeatureView, Field, FileSource, ValueType
-    from feast.types import Float64, Int64
-
-    home = lake / f"feast_{kind}"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir()
-    (home / "feature_store.yaml").write_text(
-        f"project: stock\nprovider: local\nregistry: {home / 'registry.db'}\nentity_key_serialization_version: 3\n"
-        f"offline_store:\n  type: {kind}\nonline_store:\n  type: sqlite\n  path: {home / 'online.db'}\n"
-    )
-    entities = {e: FeastEntity(name=e, join_keys=[KEYS[e]], value_type=ValueType.STRING) for e in ENTITIES}
-    views = []
-    places: dict[str, tuple[Entity, Path]] = {f"{e}_windows": (e, lake / "windows" / f"{e}.parquet") for e in ENTITIES}
-    places |= {"card_profile": ("card", lake / "profiles" / "card" / "part-0.parquet")}
-    places |= {"merchant_profile": ("merchant", lake / "profiles" / "merchant" / "part-0.parquet")}
-    for view, (entity, path) in places.items():
-        schema = pq.read_schema(path)
-        wanted = PROFILES.get(view) or list(feature_names((entity,)))
-        fields = [Field(name=n, dtype=Int64 if pa.types.is_integer(schema.field(n).type) else Float64) for n in wanted]
-        source = FileSource(
-            path=str(path), timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
-        )
-        views.append(
-            FeatureView(name=view, entities=[entities[entity]], ttl=timedelta(0), schema=fields, source=source)
-        )
-    store = FeatureStore(repo_path=str(home))
-    store.apply([*entities.values(), *views], skip_feature_view_validation=True)
-    frame = entity_table(lake).select(["transaction_id", *KEYS.values(), "event_timestamp"]).to_pandas()
-    if as_frame:
-        return lambda: store.get_historical_features(frame, references()).to_df()
-    path = lake / f"{kind}.parquet"
-
-    def written() -> Path:
-        pq.write_table(store.get_historical_features(frame, references()).to_arrow(), path, compression="zstd")
-        return path
-
-    return written
-
-
-def raw_duckdb(lake: Path) -> Callable[[], Any]:
-    """Return what joins by hand in DuckDB."""
-    import duckdb
-
-    rows = entity_table(lake).select(["transaction_id", *KEYS.values(), "event_timestamp"])
-    base = duckdb.connect()
-    base.execute("SET preserve_insertion_order = false")
-    base.register("asked", rows)
-    query, chosen = "FROM asked", ["asked.*"]
-    for number, (entity, path, columns) in enumerate(sources(lake)):
-        key = KEYS[entity]
-        query += (
-            f" ASOF LEFT JOIN read_parquet('{path}') s{number}"
-            f" ON asked.{key} = s{number}.{key} AND asked.event_timestamp >= s{number}.event_timestamp"
-        )
-        chosen += [f"s{number}.{column}" for column in columns]
-    out = lake / "raw_duckdb.parquet"
-
-    def written() -> Path:
-        base.execute(f"COPY (SELECT {', '.join(chosen)} {query}) TO '{out}' (FORMAT parquet, COMPRESSION zstd)")
-        return out
-
-    return written
-
-
-def sources(lake: Path) -> list[tuple[Entity, Path, list[str]]]:
-    """Return every table that is joined by hand: whose, where, and its feature columns."""
-    found: list[tuple[Entity, Path, list[str]]] = [
-        (entity, lake / "windows" / f"{entity}.parquet", list(feature_names((entity,)))) for entity in ENTITIES
-    ]
-    found.append(("card", lake / "profiles" / "card" / "part-0.parquet", PROFILES["card_profile"]))
-    found.append(("merchant", lake / "profiles" / "merchant" / "part-0.parquet", PROFILES["merchant_profile"]))
-    return found
-
-
-def raw_polars(lake: Path) -> Callable[[], Any]:
-    """Return what joins by hand in Polars."""
-    import polars as pl
-
-    asked: Any = pl.from_arrow(entity_table(lake).select(["transaction_id", *KEYS.values(), "event_timestamp"]))
-    out = lake / "raw_polars.parquet"
-
-    def written() -> Path:
-        frame = asked.lazy().sort("event_timestamp")
-        for entity, path, columns in sources(lake):
-            table = pl.scan_parquet(path).select([KEYS[entity], "event_timestamp", *columns]).sort("event_timestamp")
-            frame = frame.join_asof(table, on="event_timestamp", by=KEYS[entity], strategy="backward")
-        frame.collect(engine="streaming").write_parquet(out, compression="zstd")
-        return out
-
-    return written
-
-
-def prepared(way: str, lake: Path) -> Callable[[], Any]:
-    """Return what a way does, everything untimed done."""
-    if way.startswith("ours"):
-        return ours(lake, as_frame=way.endswith("to_df"))
-    if way.startswith("Feast"):
-        kind = "duckdb" if "DuckDB" in way else "file"
-        return stock(lake, kind, as_frame=way.endswith("to_df"))
-    return raw_duckdb(lake) if "DuckDB" in way else raw_polars(lake)
-
-
-# --- Measuring -------------------------------------------------------------------------------------------------------
-
-
-def run_way(way: str, lake: Path) -> dict[str, Any]:
-    """Measure one way in this process."""
-    import warnings
-
-    warnings.simplefilter("ignore")
-    run = prepared(way, lake)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begin, cpu = time.monotonic(), time.process_time()
-    made = run()
-    seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = pq.read_table(made, columns=["transaction_id", *CHECKED]) if isinstance(made, Path) else made
-    return {
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-        "peak_mb": peak / 1024,
-        "before_mb": before / 1024,
-        "rows": len(found),
-        "differ": differing(found, lake),
-    }
-
-
-def differing(found: Any, lake: Path) -> int:
-    """Return how many of the checked values are not ours, row by row, of the rows that came back."""
-    expected = pq.read_table(lake / "ours_parquet.parquet", columns=["transaction_id", *CHECKED]).to_pandas()
-    table = found.to_pandas() if isinstance(found, pa.Table) else found[["transaction_id", *CHECKED]]
-    both = table.merge(expected, on="transaction_id", suffixes=("", "_ours"))
-    count = 0
-    for name in CHECKED:
-        one, two = (both[column].to_numpy(np.float64, na_value=np.nan) for column in (name, f"{name}_ours"))
-        if name.startswith("device_"):
-            one = np.nan_to_num(one)  # a row without a device finds no windows there; ours counts nothing
-        count += int((~((one == two) | (np.isnan(one) & np.isnan(two)))).sum())
-    return count
-
-
-def ask_process(way: str, lake: Path, limit_mb: float) -> dict[str, Any]:
+def ask_process(way: str, lake: Path, limits: Limits) -> dict[str, Any]:
     """Measure one way in a process of its own, which is stopped at either limit."""
     command = [sys.executable, __file__, "--way", way, "--lake", str(lake)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
-        end = time.monotonic() + LIMIT_S
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRON) as process:
+        end = time.monotonic() + limits.seconds
         peak = 0.0
         while process.poll() is None:
             peak = max(peak, memory_mb(process.pid))
-            if peak > limit_mb or time.monotonic() > end:
+            if peak > limits.memory_mb or time.monotonic() > end:
                 process.kill()
-                why = f"over {limit_mb / 1024:.0f} GB" if peak > limit_mb else f"over {LIMIT_S:.0f} s"
-                return {"stopped": why, "peak_mb": peak}
-            time.sleep(0.05)
+                over = f"{limits.memory_mb / 1024:g} GB" if peak > limits.memory_mb else f"{limits.seconds:.0f} s"
+                return {"stopped": f"over {over}", "peak_mb": peak}
+            time.sleep(0.02)
         said = process.stdout.read() if process.stdout else b""
     if process.returncode:
         return {"stopped": f"failed ({process.returncode})", "peak_mb": peak}
@@ -340,78 +88,156 @@ def memory_mb(pid: int) -> float:
     return 0.0
 
 
-def main(
+def measure(size: int, where: Path, repeats: int, limits: Limits, progress: Progress) -> Runs:
+    """Run every way over a log of one size, in turn; those that take long are not run again when time is up."""
+    task = progress.add_task(f"{size:,} rows: the log", total=None)
+    subprocess.run([sys.executable, __file__, "--make", str(size), str(where)], env=ENVIRON, check=True)
+    progress.update(task, total=repeats * len(WAYS), description=f"{size:,} rows")
+    runs: Runs = {name: [] for name in WAYS}
+    begin = time.monotonic()
+    for turn in range(repeats):
+        for name, done in runs.items():
+            progress.advance(task)
+            left = limits.size_seconds - (time.monotonic() - begin)
+            if turn and ("stopped" in done[-1] or done[-1]["seconds"] > left):
+                continue
+            done.append(ask_process(name, where, limits))
+            if name == WAYS[0] and "stopped" in done[-1]:
+                break  # there is nothing to give to the others, and nothing to hold them to
+            if turn == 0 and name == WAYS[0]:
+                subprocess.run([sys.executable, __file__, "--give", str(where)], env=ENVIRON, check=True)
+    shutil.rmtree(where, ignore_errors=True)
+    return {name: done for name, done in runs.items() if done}
+
+
+def summarise(runs: Runs, size: int) -> dict[str, Any]:
+    """Return median and spread of each way, and its time and memory over ours of the same output."""
+    out: dict[str, Any] = {}
+    for name, done in runs.items():
+        whole = [some for some in done if "stopped" not in some]
+        if not whole:
+            out[name] = {"stopped": done[0]["stopped"], "peak_mb": round(done[0]["peak_mb"]), "runs": 0}
+            continue
+        seconds = [some["seconds"] for some in whole]
+        out[name] = {"runs": len(whole), "seconds": round(statistics.median(seconds), 2)}
+        out[name] |= {"fastest": round(min(seconds), 2), "slowest": round(max(seconds), 2)}
+        out[name]["cpu_seconds"] = round(statistics.median(some["cpu_seconds"] for some in whole), 2)
+        out[name] |= {key: round(max(some[key] for some in whole)) for key in ("peak_mb", "before_mb", "differ")}
+        out[name]["lost"] = size - min(some["rows"] for some in whole)
+        base = [some for some in runs.get(_ours_of(name), []) if "stopped" not in some]
+        if base:
+            ours = [some["seconds"] for some in base]
+            ratios = (seconds[0] / ours[0], *(one / other for one in seconds for other in ours))
+            out[name]["times_ours"] = round(statistics.median(seconds) / statistics.median(ours), 2)
+            out[name]["times_ours_spread"] = [round(min(ratios), 2), round(max(ratios), 2)]
+            out[name]["memory_over_ours"] = round(out[name]["peak_mb"] / max(some["peak_mb"] for some in base), 2)
+    return out
+
+
+def _ours_of(name: str) -> str:
+    return WAYS[1] if name.endswith("to_df") else WAYS[0]
+
+
+def targets(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each target with what was measured, and whether it is met; null where a run is missing."""
+    at = figures.get("1000000", {})
+    parquet, frame = at.get("Feast DuckDB, Parquet", {}), at.get("Feast DuckDB, to_df", {})
+    found = [
+        _least("1M rows to Parquet: times Feast's DuckDB store", parquet, "times_ours", 15),
+        _least("1M rows through to_df: times Feast's DuckDB store", frame, "times_ours", 6),
+        _least("1M rows to Parquet: its memory over ours", parquet, "memory_over_ours", 2),
+    ]
+    lost = [some[way]["lost"] for some in figures.values() for way in WAYS[:2] if "lost" in some.get(way, {})]
+    found.append({"target": "rows lost: none", "measured": str(sum(lost)), "met": not any(lost) if lost else None})
+    return [*found, *_ten_million(figures.get(str(TEN_MILLION), {}))]
+
+
+def _ten_million(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    names = (f"10M rows in at most {TEN_MILLION_GB:g} GB", f"10M rows in {TEN_MILLION_GB:g} GB: Feast's do not survive")
+    if not figures:
+        return [{"target": name, "measured": "not run (--ten-million)", "met": None} for name in names]
+    ours = figures[WAYS[0]]
+    measured = ours.get("stopped", f"{ours['peak_mb'] / 1024:.1f} GB")
+    met = "stopped" not in ours and ours["peak_mb"] <= TEN_MILLION_GB * 1024
+    stock = {name: some.get("stopped", "finished") for name, some in figures.items() if name.startswith("Feast")}
+    if any(said == "finished" for said in stock.values()):
+        died: bool | None = False
+    else:  # what ran out of time, or failed for another reason, is no proof
+        died = True if stock and all(said.endswith("GB") for said in stock.values()) else None
+    said = "; ".join(f"{name}: {how}" for name, how in stock.items()) or "not run"
+    return [
+        {"target": names[0], "measured": measured, "met": met},
+        {"target": names[1], "measured": said, "met": died},
+    ]
+
+
+def _least(target: str, some: dict[str, Any], key: str, least: float) -> dict[str, Any]:
+    measured, met = "not run", None
+    if "stopped" in some:
+        measured = f"no ratio: it was stopped, {some['stopped']}"
+    elif key in some:
+        measured, met = f"{some[key]:.1f}", bool(some[key] >= least)
+        if key == "times_ours":
+            measured += " ({:.1f} to {:.1f})".format(*some["times_ours_spread"])
+    return {"target": f"{target}, at least {least:g}", "measured": measured, "met": met}
+
+
+def show(size: int, figures: dict[str, Any]) -> None:
+    """Print the table of one size."""
+    table = Table(title=f"Training set of {size:,} rows, {len(references())} features")
+    table.add_column("way", no_wrap=True)
+    for column in ("s (fastest to slowest)", "peak MB", "lost", "differ", "time / ours", "memory / ours"):
+        table.add_column(column, justify="right")
+    for name, some in figures.items():
+        if "stopped" in some:
+            table.add_row(name, some["stopped"], f"{some['peak_mb']:,}")
+            continue
+        ratios = [str(some.get(key, "")) for key in ("times_ours", "memory_over_ours")]
+        whole = [f"{some[key]:,}" for key in ("peak_mb", "lost", "differ")]
+        spread = f" ({some['fastest']} to {some['slowest']})" if some["runs"] > 1 else ""
+        table.add_row(name, f"{some['seconds']}{spread}", *whole, *ratios)
+    Console().print(table)
+
+
+def show_targets(found: list[dict[str, Any]]) -> None:
+    """Print the targets beside what was measured."""
+    table = Table("target", "measured", "", title="Targets")
+    words = {True: "met", False: "NOT MET", None: "not measured"}
+    for one in found:
+        table.add_row(one["target"], one["measured"], words[one["met"]])
+    Console().print(table)
+
+
+def main(  # noqa: PLR0913  # one parameter per option
+    *,
     rows: Annotated[list[int] | None, typer.Option(help="Transactions; may be given several times.")] = None,
-    repeats: Annotated[int, typer.Option(help="Runs of each way, in turn.", min=1)] = 1,
-    stock_most: Annotated[int, typer.Option(help="Most rows that the others are asked for.")] = 1_000_000,
-    limit_gb: Annotated[float, typer.Option(help="Memory at which a way is stopped.")] = 15.0,
+    ten_million: Annotated[bool, typer.Option("--ten-million", help="Ten million rows too, in 8 GB.")] = False,
+    repeats: Annotated[int, typer.Option(help="Runs of each way, in turn, as far as time allows.", min=1)] = 3,
+    size_s: Annotated[float, typer.Option(help="Seconds of a size after which nothing is run again.")] = 240.0,
+    limit_s: Annotated[float, typer.Option(help="Seconds after which a way is stopped.")] = 900.0,
+    limit_gb: Annotated[float, typer.Option(help="Memory at which a way is stopped.")] = 12.0,
     folder: Annotated[Path, typer.Option(help="Where the logs are made.")] = ROOT / "build" / "bench" / "history",
     way: Annotated[str | None, typer.Option(help="Measure one way here and print JSON.", hidden=True)] = None,
     lake: Annotated[Path | None, typer.Option(help="Its log.", hidden=True)] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Measure each way in turn at each size and print time, memory, rows lost and ratios."""
+    """Measure each way in turn at each size; print time, memory, rows lost, ratios, and the targets."""
     if way is not None and lake is not None:
         typer.echo(json.dumps(run_way(way, lake)))
         return
-    sizes = rows or [5_000, 20_000, 100_000, 1_000_000, 10_000_000]
+    sizes = [*(rows or SIZES), *([TEN_MILLION] if ten_million else [])]
     figures: dict[str, Any] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for size in sizes:
-            where = folder / str(size)
-            task = progress.add_task(f"{size:,} rows: the log", total=None)
-            subprocess.run([sys.executable, __file__, "--make", str(size), str(where)], check=True)
-            ways = [name for name in WAYS if name.startswith("ours") or size <= stock_most]
-            ways = [name for name in ways if size <= stock_most or not name.endswith("to_df")]
-            progress.update(task, total=repeats * len(ways), description=f"{size:,} rows")
-            runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
-            for turn in range(repeats):
-                for name in ways:
-                    runs[name].append(ask_process(name, where, limit_gb * 1024))
-                    if turn == 0 and name == WAYS[0] and size <= stock_most:
-                        subprocess.run([sys.executable, __file__, "--give", str(where)], check=True)
-                    progress.advance(task)
-            figures[str(size)] = summarise(runs, size)
+            gigabytes = TEN_MILLION_GB if size >= TEN_MILLION else limit_gb
+            limits = Limits(gigabytes * 1024, limit_s, size_s)
+            figures[str(size)] = summarise(measure(size, folder / str(size), repeats, limits, progress), size)
             show(size, figures[str(size)])
-            shutil.rmtree(where, ignore_errors=True)
+    found = targets(figures)
+    show_targets(found)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def summarise(runs: dict[str, list[dict[str, Any]]], size: int) -> dict[str, Any]:
-    """Return medians of each way, and its time over ours of the same output in the same turn."""
-    out: dict[str, Any] = {}
-    for name, done in runs.items():
-        whole = [some for some in done if "stopped" not in some]
-        if not whole:
-            out[name] = {"stopped": done[0]["stopped"], "peak_mb": round(done[0]["peak_mb"])}
-            continue
-        base = runs["ours, to_df" if name.endswith("to_df") else "ours, Parquet"]
-        pairs = [(a, b) for a, b in zip(base, done, strict=True) if "stopped" not in a and "stopped" not in b]
-        out[name] = {
-            key: round(statistics.median(some[key] for some in whole), 2) for key in ("seconds", "cpu_seconds")
-        }
-        out[name] |= {key: round(max(some[key] for some in whole)) for key in ("peak_mb", "before_mb", "differ")}
-        out[name]["lost"] = size - min(some["rows"] for some in whole)
-        if pairs:
-            out[name]["times_ours"] = round(statistics.median(b["seconds"] / a["seconds"] for a, b in pairs), 2)
-            out[name]["memory_over_ours"] = round(statistics.median(b["peak_mb"] / a["peak_mb"] for a, b in pairs), 2)
-    return out
-
-
-def show(size: int, figures: dict[str, Any]) -> None:
-    """Print the table of one size."""
-    columns = ("way", "s", "CPU s", "peak MB", "before", "lost", "differ", "time / ours", "memory / ours")
-    table = Table(*columns, title=f"Training set of {size:,} rows, {len(references())} features")
-    for name, some in figures.items():
-        if "stopped" in some:
-            table.add_row(name, some["stopped"], "", f"{some['peak_mb']:,}")
-            continue
-        ratios = [str(some.get(key, "")) for key in ("times_ours", "memory_over_ours")]
-        whole = [f"{some[key]:,}" for key in ("peak_mb", "before_mb", "lost", "differ")]
-        table.add_row(name, str(some["seconds"]), str(some["cpu_seconds"]), *whole, *ratios)
-    Console().print(table)
+        json_file.write_text(json.dumps(figures | {"targets": found}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
