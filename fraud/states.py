@@ -61,6 +61,19 @@ def unpack_ring(state: bytes) -> Records:
     return np.frombuffer(state, ring.ENTRY, length, _RING_HEADER.size)
 
 
+def newest_of_ring(state: bytes) -> int:
+    """Return the time of the last entry of a whole ring, epoch ms; 0 of one without."""
+    place = len(state) - ring.ENTRY.itemsize
+    return int.from_bytes(state[place : place + 8], "little", signed=True) if place > 0 else 0
+
+
+def newest_of_tiles(state: bytes) -> int:
+    """Return the time of the last of the pending of whole tiles, epoch ms; 0 of a state without."""
+    held = int.from_bytes(state[2:4], "little")
+    place = _TILE_HEADER.size + (held - 1) * tiles.PENDING.itemsize
+    return int.from_bytes(state[place : place + 8], "little", signed=True) if held else 0
+
+
 def pack_tiles(pending: Records, watermark: int, grid: Records, counts: IntArray) -> bytes:
     """Return the state of sorted ``pending`` and of the first ``counts[w]`` tiles of each row ``w`` of ``grid``."""
     header = _TILE_HEADER.pack(TILE_VERSION, TILES, len(pending), watermark, *counts.tolist(), 0)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from fraud import ring, tiles
 from fraud.hashing import hash32, hash64, hash_slices
 from fraud.kernels import kernel
-from fraud.states import pack_ring, pack_tiles, unpack_ring, unpack_tiles
+from fraud.states import newest_of_ring, newest_of_tiles, pack_ring, pack_tiles, unpack_ring, unpack_tiles
 from fraud.transaction import Transaction
-from fraud.updates import Updates, as_pending, ring_length, update_rings, update_tiles
+from fraud.updates import Updates, as_pending, update_rings, update_tiles
 from fraud.windows import ENTITIES, JOIN_KEYS, KINDS, PARTIES, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
 
 FloatArray = npt.NDArray[np.float64]
@@ -260,12 +260,11 @@ def read(entity: Entity, state: bytes, asked: Question, scratch: npt.NDArray[np.
 
 
 def newest_time_ms(entity: Entity, state: bytes) -> int:
-    """Return the time of the newest change a state holds whole, epoch ms; 0 for an empty one."""
-    if KINDS[entity] == "ring":
-        size = ring.ENTRY.itemsize
-        return int.from_bytes(state[-size : 8 - size], "little", signed=True) if ring_length(state) else 0
-    pending = unpack_tiles(state)[0]
-    return int(pending["time"][-1]) if len(pending) else 0
+    """Return the time of the newest change a state holds whole, epoch ms; 0 for an empty one.
+
+    ``state`` is of this kind of entity and whole, as :func:`update` leaves it: nothing is checked again.
+    """
+    return newest_of_ring(state) if KINDS[entity] == "ring" else newest_of_tiles(state)
 
 
 def state_from_history(entity: Entity, changes: Changes) -> tuple[bytes, int]:

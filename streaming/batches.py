@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 
 from fraud import velocity
@@ -84,8 +85,7 @@ class BatchResult:
     ages_ms: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(msgspec.Struct, frozen=True, gc=False):
     """The changes of one entity in a batch, in order, with their positions in it."""
 
     key: Key
@@ -93,8 +93,7 @@ class _Group:
     changes: list[EntityChange]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(msgspec.Struct, frozen=True, gc=False):
     """What applying a group to the state that was read comes to; no ``swap`` when nothing is new."""
 
     group: _Group

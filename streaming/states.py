@@ -1,10 +1,10 @@
 """Velocity states in Redis: many entities read in one round trip, and written in one, each only over what was read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import hiredis
+import msgspec
 
 from fraud.errors import StoreUnavailable
 from fraud.settings import Settings
@@ -22,8 +22,7 @@ TIMEOUT_S: Final = 2.0
 """Longest wait for the store, per round trip of a batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False):
     """What the store holds of one entity: state, revision, and the revision's bytes as stored (empty for none)."""
 
     state: bytes
@@ -31,8 +30,7 @@ class Held:
     stored: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(msgspec.Struct, frozen=True, gc=False):
     """A state to write over the one that was ``read``."""
 
     key: Key

@@ -1,7 +1,7 @@
 """A stream that began anew from an empty store before yesterday's history was loaded."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,11 +55,11 @@ class Recovered:
 
     def repeated(self) -> dict[Key, Held]:
         """Return what the stream over again makes of what was joined."""
-        done = {
-            key: velocity.update(key[0], held.state, changes_today(key, self.first_ms))[0]
-            for key, held in self.joined.items()
-        }
-        return {key: replace(held, state=done[key]) for key, held in self.joined.items()}
+        out = {}
+        for key, held in self.joined.items():
+            state, _ = velocity.update(key[0], held.state, changes_today(key, self.first_ms))
+            out[key] = Held(state, held.revision, held.stored)
+        return out
 
 
 def _values(key: Key, state: bytes, after_ms: int) -> dict[str, float]:
