@@ -113,7 +113,8 @@ def test_a_row_of_weight_three_counts_as_three_rows_everywhere_but_among_the_car
     assert weighed.card_precision.point == evaluation().card_precision.point
     cut = compare(BASELINE, OURS, IS_FRAUD, TIME, recall=0.7, seed=1, resamples=20, weights=weights)
     same = compare(BASELINE[again], OURS[again], IS_FRAUD[again], TIME[again], recall=0.7, seed=1, resamples=20)
-    assert (cut.baseline, cut.ours, cut.cut) == (same.baseline, same.ours, pytest.approx(same.cut))
+    assert (cut.baseline, cut.ours) == (same.baseline, same.ours)
+    assert cut.cut == pytest.approx(same.cut)
 
 
 def test_wrong_parameters_are_refused() -> None:
