@@ -32,6 +32,8 @@ SOURCE: Final = DATA / "handbook" / "transactions.parquet"
 CHOICES: Final = ("all", "handbook", "simulated")
 PLAN: Final = {"--train-days": 28, "--validation-days": 7, "--test-days": 14, "--trees": 60}
 SIMULATED_DELAY, HANDBOOK_DELAY = 14, 7
+FRAUD_SHARE: Final = 0.01
+"""More than the world's own, so that so small a one has frauds enough for a verdict each week."""
 GAINS: Final = {
     "pr_auc": "PR-AUC, retrained weekly",
     "kept_pr_auc": "PR-AUC, first champion kept",
@@ -77,7 +79,8 @@ def simulated(lake: Path, weeks: int, a_day: int) -> Path:
     """Make a world that is long enough for the weeks, their training and their labels."""
     spans = sum(PLAN[name] for name in ("--train-days", "--validation-days", "--test-days"))
     days = spans + 2 * SIMULATED_DELAY + 7 * (weeks + 1)
-    simulated_lake.write(generate(WorldConfig(days=days, transactions_per_day=a_day, seed=17)), lake)
+    config = WorldConfig(days=days, transactions_per_day=a_day, seed=17, fraud_share=FRAUD_SHARE)
+    simulated_lake.write(generate(config), lake)
     return lake
 
 

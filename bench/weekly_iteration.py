@@ -46,7 +46,7 @@ class Spent:
 
 def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    rows: Annotated[int, typer.Option(min=20_000, help="Rows of the training set.")] = 1_000_000,
+    rows: Annotated[int, typer.Option(min=200_000, help="Rows of the training set.")] = 1_000_000,
     seed: Annotated[int, typer.Option(min=0)] = 5,
 ) -> None:
     """Print what one weekly iteration costs."""
