@@ -32,7 +32,7 @@ SOURCE: Final = DATA / "handbook" / "transactions.parquet"
 CHOICES: Final = ("all", "handbook", "simulated")
 PLAN: Final = {"--train-days": 28, "--validation-days": 7, "--test-days": 14, "--trees": 60}
 SIMULATED_DELAY, HANDBOOK_DELAY = 14, 7
-FRAUD_SHARE: Final = 0.01
+FRAUD_SHARE: Final = 0.02
 """More than the world's own, so that so small a one has frauds enough for a verdict each week."""
 GAINS: Final = {
     "pr_auc": "PR-AUC, retrained weekly",

@@ -33,7 +33,7 @@ from training.metrics import average_precision
 from training.profiles import write_profiles
 from training.ranking import BoolArray, FloatArray
 
-WORLD: Final = WorldConfig(days=140, transactions_per_day=4_000, seed=23, fraud_share=0.008)
+WORLD: Final = WorldConfig(days=140, transactions_per_day=4_000, seed=23, fraud_share=0.012)
 WARM_UP_DAYS, TRAIN_DAYS, VALIDATION_DAYS, LABEL_DELAY_DAYS, WEEKS = 7, 35, 7, 14, 9
 REVIEW_SHARE, INSULT_SHARE = 0.01, 0.001
 PACKED: Final = PackedModel(fault=None, total_bytes=2**20, trees=100)
