@@ -22,13 +22,10 @@ from monitoring.proving import PROOFS, Advance, Proof, prove, simulated_lake
 from monitoring.shipping import BucketTarget, FolderTarget, Target, ship
 from monitoring.staleness import BURST_WINDOWS, price_of_lag
 from stores.bundle_files import read_bundle
-from training.command_line import wants_only_json, write_figures
+from training.command_line import JsonFile, wants_only_json, write_figures
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
-]
 Lake = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of a data set.")]
 
 

@@ -30,6 +30,7 @@ from retraining.weekly import (
     weighed_builder,
 )
 from training.command_line import (
+    JsonFile,
     as_of_or_end,
     end_with,
     make_profiles,
@@ -53,9 +54,6 @@ backtest_command.register(app)
 
 Models = Annotated[str, typer.Option(help="Registry: a folder, or sagemaker:GROUP together with --bucket.")]
 Bucket = Annotated[str, typer.Option(help="Bucket of a registry on AWS.")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
-]
 
 
 @app.command()
@@ -66,8 +64,8 @@ def week(
     image: Annotated[str, typer.Option(help="Inference image of what is registered on AWS.")] = "",
     approval: Annotated[str, typer.Option(help="On AWS: automatic, or manual to wait for a person.")] = "automatic",
     as_of: Annotated[str, typer.Option(help="Day of the iteration; by default the day after the log's last.")] = "",
-    train_days: Annotated[int, typer.Option(min=1)] = 30,
-    validation_days: Annotated[int, typer.Option(min=1)] = 7,
+    train_days: Annotated[int, typer.Option(min=1, help="Days that the trees are grown on.")] = 30,
+    validation_days: Annotated[int, typer.Option(min=1, help="Days after them: when to stop, thresholds.")] = 7,
     test_days: Annotated[int, typer.Option(min=1, help="Held-out days, the newest whose labels are mature.")] = 7,
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
@@ -86,7 +84,7 @@ def week(
     ] = False,
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Prove that no feature sees the future.")] = True,
     seeds: Annotated[int, typer.Option(min=0, help="Other seeds that have to agree; 0 does not ask.")] = 2,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fit: the same rows and seed, the same model.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Judge although this calendar week has its verdict.")] = False,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
     json_file: JsonFile = None,
@@ -121,7 +119,7 @@ def rollback(
         conductor, _ = rollouts.conduct(models, bucket, endpoint)
         with rollouts.waiting(f"rollback of {endpoint}") as say:
             report = conductor.roll_back(lambda now: say(now.status))
-        rollouts.show_report(report, as_json=False)
+        rollouts.show_report(report)
         return
     registry = _existing(models, bucket)
     with registry.locked():

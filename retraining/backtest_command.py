@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fraud.windows import DAY
 from retraining.weekly import WeekPlan
-from training.command_line import gather, moment, wants_only_json, write_figures
+from training.command_line import JsonFile, gather, moment, wants_only_json, write_figures
 from training.errors import InvalidSplit, UnwritableOutput
 from training.fit import RECIPE
 from training.profiles import last_day
@@ -31,18 +31,16 @@ def backtest_command(  # noqa: PLR0913  # one parameter per option
     out: Annotated[Path, typer.Option(help="New folder: weeks.json, weeks.png, weeks.html, the models.")],
     weeks: Annotated[int, typer.Option(min=1, help="Weekly iterations.")] = 26,
     last: Annotated[str, typer.Option(help="Day of the last iteration; by default a week before the log's end.")] = "",
-    train_days: Annotated[int, typer.Option(min=1)] = 30,
-    validation_days: Annotated[int, typer.Option(min=1)] = 7,
+    train_days: Annotated[int, typer.Option(min=1, help="Days that the trees are grown on.")] = 30,
+    validation_days: Annotated[int, typer.Option(min=1, help="Days after them: when to stop, thresholds.")] = 7,
     test_days: Annotated[int, typer.Option(min=1, help="Held-out days of each gate.")] = 7,
     label_delay: Annotated[int, typer.Option(min=0, help="Days until a label is mature.")] = 21,
     trees: Annotated[int, typer.Option(min=1, help="Most trees of a challenger.")] = 100,
     review_share: Annotated[float, typer.Option(min=0, max=1, help="Transactions people can look at.")] = 0.01,
     insult_share: Annotated[float, typer.Option(min=0, max=1, help="Good transactions that may be declined.")] = 0.001,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of every fit, and of the resamples of the gain.")] = 0,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file too; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Replay the weekly loop with the labels of each week, and compare with never retraining."""
     from retraining.backtest import Span, play

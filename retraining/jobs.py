@@ -25,12 +25,12 @@ app = typer.Typer(no_args_is_help=True, help="One step of the SageMaker pipeline
 def build(
     *,
     as_of: Annotated[str, typer.Option(help="Day of the iteration, or a schedule's time of that day.")],
-    train_days: Annotated[int, typer.Option()] = 30,
-    validation_days: Annotated[int, typer.Option()] = 7,
-    test_days: Annotated[int, typer.Option()] = 7,
-    label_delay: Annotated[int, typer.Option()] = 21,
-    review_share: Annotated[float, typer.Option()] = 0.01,
-    insult_share: Annotated[float, typer.Option()] = 0.001,
+    train_days: Annotated[int, typer.Option(help="Days that the trees are grown on.")] = 30,
+    validation_days: Annotated[int, typer.Option(help="Days after them: when to stop, thresholds.")] = 7,
+    test_days: Annotated[int, typer.Option(help="Held-out days, the newest whose labels are mature.")] = 7,
+    label_delay: Annotated[int, typer.Option(help="Days until a label is mature.")] = 21,
+    review_share: Annotated[float, typer.Option(help="Transactions people can look at.")] = 0.01,
+    insult_share: Annotated[float, typer.Option(help="Good transactions that may be declined.")] = 0.001,
 ) -> None:
     """Build the training set."""
     from retraining.steps import build_step
@@ -57,9 +57,9 @@ def fit() -> None:
 def judge(
     *,
     registry: Annotated[str, typer.Option(help="file:FOLDER or sagemaker:GROUP.")],
-    bucket: Annotated[str, typer.Option()] = "",
+    bucket: Annotated[str, typer.Option(help="Bucket of a registry on AWS.")] = "",
     image: Annotated[str, typer.Option(help="Inference image that a package names.")] = "",
-    approval: Annotated[str, typer.Option()] = "manual",
+    approval: Annotated[str, typer.Option(help="On AWS: automatic, or manual to wait for a person.")] = "manual",
     parity: Annotated[str, typer.Option(help="Key of a parity certificate in the bucket, or none.")] = "none",
     again: Annotated[str, typer.Option(help="yes judges a calendar week that has its verdict.")] = "no",
 ) -> None:

@@ -12,23 +12,25 @@ from typing import Final
 
 import msgspec
 
-from fraud.errors import TollgateError
+from fraud.errors import TollgateError, sentence
 from fraud.settings import read_settings
+from serving.command_line import add_json_option
 from serving.list_command import add_list_commands, run_list_command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process; an error is one sentence on stderr and status 1."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = command_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
         status = _COMMANDS.get(options.command, _serve)(options)
-    except TollgateError as error:
-        sys.stderr.write(f"{error.code}: {error}\n")
+    except (TollgateError, OSError) as error:
+        sys.stderr.write(f"serving: {sentence(error)}\n")
         status = 1
     sys.exit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return what knows every command with its options."""
     parser = argparse.ArgumentParser(prog="serving", description="Score payments, or make logged decisions again.")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="serve until SIGTERM (the default); settings are TOLLGATE_... variables")
@@ -65,7 +67,7 @@ def _add_rescore_options(parser: argparse.ArgumentParser) -> None:
     text = "the same with each bundle's own policy but for this threshold of its full tier"
     parser.add_argument("--review-at", type=float, help=text)
     parser.add_argument("--decline-at", type=float, help=text)
-    parser.add_argument("--json", action="store_true", help="write the result as JSON")
+    add_json_option(parser)
 
 
 def _sign(options: argparse.Namespace) -> int:

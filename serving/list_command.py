@@ -7,17 +7,15 @@ watches the file takes it within a second.
 import argparse
 import getpass
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from fraud.errors import InvalidSetting
 from fraud.settings import PREFIX
 from fraud.windows import DAY
+from serving.command_line import add_json_option, tell
 from serving.list_file import add_entry, remove_entry
 from serving.lists import LISTED, LISTS, ListEntry, list_files, read_entries
 
@@ -36,11 +34,11 @@ def add_list_commands(parser: argparse.ArgumentParser) -> None:
     for command in (add, remove, show):
         text = f"file, or folder (entries go to {OWN_FILE}); {PREFIX}LISTS without it"
         command.add_argument("--file", type=Path, metavar="PATH", help=text)
-        command.add_argument("--json", action="store_true", help="write the result as JSON")
+        add_json_option(command)
     for command in (add, remove):
-        command.add_argument("--entity", choices=LISTED, required=True)
+        command.add_argument("--entity", choices=LISTED, required=True, help="what is listed")
         command.add_argument("--key", required=True, metavar="TOKEN", help="as it stands in transactions")
-        command.add_argument("--list", choices=LISTS, required=True)
+        command.add_argument("--list", choices=LISTS, required=True, help="allow approves, block declines")
     add.add_argument("--reason", required=True, help="why, for whoever finds it later")
     add.add_argument("--by", default="", metavar="NAME", help="who adds it; your login without it")
     add.add_argument("--days", type=float, default=30.0, help="how long it holds (default 30)")
@@ -60,11 +58,12 @@ def run_list_command(options: argparse.Namespace) -> int:
     place = _place(options.file)
     now_ms = time.time_ns() // 1_000_000
     if options.list_command == "show":
-        return _show(place, now_ms, everything=options.all, as_json=options.json)
+        return _show(place, now_ms, everything=options.all, json_file=options.json)
     path = place / OWN_FILE if place.is_dir() else place
     if options.list_command == "remove":
         found = remove_entry(path, options.entity, options.key, options.list)
-        _say(options.json, {"removed": found}, "removed" if found else f"not on the {options.list} list")
+        said = "removed" if found else f"not on the {options.list} list"
+        tell(f"{said}\n", {"removed": found}, options.json)
         return 0 if found else 1
     if not 0.0 < options.days <= MOST_DAYS:
         raise InvalidSetting(f"--days {options.days:g} is not in 0..{MOST_DAYS:g}")
@@ -79,7 +78,7 @@ def run_list_command(options: argparse.Namespace) -> int:
     )
     replaced = add_entry(path, entry)
     said = f"{'replaced' if replaced else 'added'}; in force until {_written(entry.expires_ms)}"
-    _say(options.json, {"replaced": replaced, "entry": entry}, said)
+    tell(f"{said}\n", {"replaced": replaced, "entry": entry}, options.json)
     return 0
 
 
@@ -90,22 +89,18 @@ def _place(given: Path | None) -> Path:
     return named
 
 
-def _show(place: Path, now_ms: int, *, everything: bool, as_json: bool) -> int:
+def _show(place: Path, now_ms: int, *, everything: bool, json_file: Path | None) -> int:
     entries = [
         entry for path in list_files(place) for entry in read_entries(path) if everything or entry.expires_ms > now_ms
     ]
     lines = [
         f"{entry.list}  {entry.entity}  {entry.key}  until {_written(entry.expires_ms)}  {entry.reason} "
-        f"({entry.added_by})"
+        f"({entry.added_by})\n"
         for entry in entries
     ]
-    _say(as_json, {"entries": entries}, "\n".join((*lines, f"{len(entries)} entries")))
+    tell("".join((*lines, f"{len(entries)} entries\n")), {"entries": entries}, json_file)
     return 0
 
 
 def _written(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="minutes")
-
-
-def _say(as_json: bool, result: dict[str, object], text: str) -> None:  # noqa: FBT001  # what the option says
-    sys.stdout.write((msgspec.json.encode(result).decode() if as_json else text) + "\n")

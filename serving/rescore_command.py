@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from fraud.bundle import ModelBundle, open_bundle
 from fraud.errors import InvalidPolicy
 from fraud.policy import Policy
 from fraud.settings import read_settings
+from serving.command_line import tell
 from serving.log_reading import read_log
 from serving.rescore import Remade, Rescored, rescore
 from stores.bundle_files import read_bundle
@@ -37,11 +37,8 @@ def run_rescore_command(options: argparse.Namespace) -> int:
     found = rescore(
         log, {bundle.version: bundle for bundle in bundles}, policies=policies, decision_id=options.decision
     )
-    if options.json:
-        sys.stdout.buffer.write(msgspec.json.encode(asdict(found)) + b"\n")
-    else:
-        sys.stdout.write(_told(found.decision) if found.decision is not None else "")
-        sys.stdout.write(_summary(found))
+    one = "" if found.decision is None else _told(found.decision)
+    tell(one + _summary(found), asdict(found), options.json)
     return 0 if found.compared and not (found.different or found.unreadable) else 1
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from fraud.errors import TollgateError
+from fraud.errors import TollgateError, sentence
 from serving.logs import note, warn
 
 DRAIN_WITHIN_S: Final = 28.0
@@ -184,7 +184,7 @@ def _end(work: Callable[[Place], None], place: Place) -> None:
         work(place)
         status = 0
     except TollgateError as error:
-        sys.stderr.write(f"{error.code}: {error}\n")
+        sys.stderr.write(f"serving: {sentence(error)}\n")
     except Exception as error:  # noqa: BLE001  # the outermost frame of a process: nothing may return into the parent's
         warn("worker_failed", worker=place.number, error=type(error).__name__)
     finally:

@@ -19,6 +19,7 @@ from stores.files import Location
 from training import declines_command, evaluate_command, label_command, search_command
 from training.challenger import Challenger, TrainingPlan, fit_challenger
 from training.command_line import (
+    JsonFile,
     as_of_or_end,
     dataset_request,
     end_with,
@@ -44,9 +45,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 Lake = Annotated[Path, typer.Option(help="Folder of the data set: transactions/, labels.parquet, profiles/.")]
 Repo = Annotated[Path, typer.Option(help="Feast repository; applied for this lake when it is not yet.")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
-]
 
 
 @app.command(name="import")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,6 +22,10 @@ from training.progress import progress_bar, progress_bars
 from training.rejects import RejectCount
 from training.sampling import Sampling
 from training.transaction_log import day_text, log_days
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
+]
 
 
 def gather(

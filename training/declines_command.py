@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.command_line import as_of_or_end, wants_only_json, write_figures
+from training.command_line import JsonFile, as_of_or_end, wants_only_json, write_figures
 from training.control_group import ControlGroupEstimates, Estimate, estimate_declines
 from training.decision_rows import DecisionRows, read_decision_rows
 from training.durations import duration_ms
@@ -30,9 +30,7 @@ def declines(
     as_of: Annotated[str, typer.Option(help="Day at which labels are read; by default the day after the log's.")] = "",
     label_delay: Annotated[str, typer.Option(help="Age at which a label is settled; younger rows stay out.")] = "30d",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file too; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Estimate the good customers declined and the frauds caught, by the control group, for each policy apart."""
     as_of_ms = as_of_or_end(as_of, lake)

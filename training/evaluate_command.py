@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.challenger import TrainingPlan
-from training.command_line import as_of_or_end, gather, wants_only_json, write_figures
+from training.command_line import JsonFile, as_of_or_end, gather, wants_only_json, write_figures
 from training.costs import Costs
 from training.errors import InvalidSplit
 from training.prequential import Replay, replay_weeks, span_of
@@ -49,9 +49,7 @@ def evaluate_command(  # noqa: PLR0913  # one parameter per option
     ] = None,
     parameters: Annotated[Path | None, typer.Option(help="Parameters file of the search command.")] = None,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file too; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Replay the last weeks: train as of each, skip the label delay, judge against the frozen baseline."""
     from training.compromised import unblocked

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.command_line import as_of_or_end, wants_only_json, write_figures
+from training.command_line import JsonFile, as_of_or_end, wants_only_json, write_figures
 from training.label_report import LabelReport, report_labels
 from training.progress import progress_bar
 
@@ -22,9 +22,7 @@ def labels(
     lake: Annotated[Path, typer.Option(help="Folder of the data set: transactions/, labels.parquet.")],
     as_of: Annotated[str, typer.Option(help="Day at which labels are read; by default the day after the log's.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw the curve to this PNG file.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file too; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Estimate how old a transaction must be before it counts as legitimate: the labels' maturity curve."""
     with progress_bar("labels"):

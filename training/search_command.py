@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.challenger import TrainingPlan
-from training.command_line import as_of_or_end, gather, wants_only_json, write_figures
+from training.command_line import JsonFile, as_of_or_end, gather, wants_only_json, write_figures
 from training.progress import progress_bar
 from training.recipes import write_recipe
 from training.search import SPACE, SearchPlan, rounded, search
@@ -38,9 +38,7 @@ def search_command(  # noqa: PLR0913  # one parameter per option
     folds: Annotated[int, typer.Option(min=1, help="Folds inside the training window.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same trials.")] = 0,
     repo: Annotated[Path, typer.Option(help="Feast repository.")] = ROOT / "feature_repo",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every trial to this file too; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Search for a recipe in the days that a training as of this time would fit on, and in no others."""
     plan = TrainingPlan(train_days, validation_days, test_days, label_delay, seed=seed)

@@ -1,6 +1,5 @@
 """``python -m retraining rollout``: shadow, compare, status, watch."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +19,13 @@ from retraining.rollout.canary import Canary, Conductor, RolloutReport, canary_f
 from retraining.rollout.shadowing import SIDES, ShadowReport, compare_shadow
 from retraining.sagemaker_registry import SageMakerRegistry
 from stores.bundle_files import point_to
+from training.command_line import JsonFile, wants_only_json, write_figures
 
 app = typer.Typer(no_args_is_help=True, help="From a challenger to all traffic: shadow, canary, full, and back.")
 
 Models = Annotated[str, typer.Option(help="Registry: a folder, or sagemaker:GROUP together with --bucket.")]
 Bucket = Annotated[str, typer.Option(help="Bucket of a registry on AWS.")]
 Name = Annotated[str, typer.Option("--endpoint", help="SageMaker endpoint, such as tollgate-prod-scorer.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line on stdout.")]
 
 STOPPED = 3
 """Exit code when a rollout went back, or a shadow would be stopped: an answer, not a failure."""
@@ -58,7 +57,7 @@ def compare(
     log: Annotated[Path, typer.Option(help="Directory of the decision log.")],
     version: Annotated[str, typer.Option(help="Challenger; by default the last that scored along.")] = "",
     lake: Annotated[Path | None, typer.Option(help="Data set whose labels say what is known by now.")] = None,
-    as_json: AsJson = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Compare a shadow with the champion on the same live decisions; 3 when a canary would be stopped at once."""
     frauds = None
@@ -66,35 +65,35 @@ def compare(
         frauds = _settled(lake)
     report = compare_shadow(log, version, frauds=frauds)
     code = 0 if report.verdict.passed else STOPPED
-    if as_json:
-        typer.echo(json.dumps(asdict(report) | {"exit_code": code}))
-    else:
+    if not wants_only_json(json_file):
         _show_shadow(report)
+    write_figures(asdict(report) | {"exit_code": code}, json_file)
     raise typer.Exit(code)
 
 
 @app.command()
-def status(models: Models, endpoint: Name, bucket: Bucket = "", as_json: AsJson = False) -> None:
+def status(models: Models, endpoint: Name, bucket: Bucket = "", json_file: JsonFile = None) -> None:
     """Show what the endpoint serves, what comes, and what the breaker thinks of it."""
     conductor, place = conduct(models, bucket, endpoint)
     now = place.look()
     canary = conductor.compare(now)
     figures = {"stage": now.stage, **asdict(now), "canary": canary_figures(canary)}
-    if as_json:
-        typer.echo(json.dumps(figures))
-        return
-    for name in ("stage", "status", "config", "package", "coming", "coming_package", "failure"):
-        typer.echo(f"{name:>16}  {figures[name] or '-'}")
-    _show_canary(canary)
+    if not wants_only_json(json_file):
+        for name in ("stage", "status", "config", "package", "coming", "coming_package", "failure"):
+            typer.echo(f"{name:>16}  {figures[name] or '-'}")
+        _show_canary(canary)
+    write_figures(figures, json_file)
 
 
 @app.command()
-def watch(models: Models, endpoint: Name, bucket: Bucket = "", as_json: AsJson = False) -> None:
+def watch(models: Models, endpoint: Name, bucket: Bucket = "", json_file: JsonFile = None) -> None:
     """Stay with a rollout to its end and call it back when it decides otherwise; 3 when it went back."""
     conductor, _ = conduct(models, bucket, endpoint)
     with waiting(f"rollout of {endpoint}") as say:
         report = conductor.watch(lambda now, canary: say(_sentence(now.status, canary)))
-    show_report(report, as_json=as_json)
+    if not wants_only_json(json_file):
+        show_report(report)
+    write_figures(asdict(report), json_file)
     raise typer.Exit(STOPPED if report.ending == "rolled back" else 0)
 
 
@@ -121,11 +120,8 @@ def conduct(models: str, bucket: str, endpoint: str) -> tuple[Conductor, Any]:
     return conductor, place
 
 
-def show_report(report: RolloutReport, *, as_json: bool) -> None:
+def show_report(report: RolloutReport) -> None:
     """Print how a rollout ended."""
-    if as_json:
-        typer.echo(json.dumps(asdict(report)))
-        return
     typer.echo(f"{report.ending}: {report.version} serves{f' ({report.reason})' if report.reason else ''}")
 
 

@@ -44,7 +44,7 @@ def test_every_decision_is_in_s3_after_the_scorer_has_drained(tmp_path: Path, mo
 
 def rescored(place: str, model: Path, endpoint: str) -> dict[str, Any]:
     """Return what the command says that makes the decisions of a bucket again."""
-    command = [sys.executable, "-m", "serving", "rescore", "--json", "--log", place, "--model", str(model)]
+    command = [sys.executable, "-m", "serving", "rescore", "--json", "-", "--log", place, "--model", str(model)]
     environment = {**aws_environment(), "TOLLGATE_AWS_ENDPOINT": endpoint, "TOLLGATE_REGION": REGION}
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, env={**os.environ, **environment})
     said: dict[str, Any] = json.loads(ran.stdout)

@@ -94,7 +94,7 @@ def test_a_swapped_link_changes_the_model_and_drops_no_request(store: int, tmp_p
 
 
 def rescore(log: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "serving", "rescore", "--log", str(log), "--json", *options]
+    command = [sys.executable, "-m", "serving", "rescore", "--log", str(log), "--json", "-", *options]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     return ran.returncode, json.loads(ran.stdout)
 

@@ -77,9 +77,14 @@ def test_labels_that_came_later_say_who_was_right(tmp_path: Path) -> None:
 
 def test_a_shadow_that_would_be_stopped_ends_with_three(tmp_path: Path) -> None:
     log = write(tmp_path, [line(number, challenger_outcome="decline") for number in range(1000)])
-    result = CliRunner().invoke(app, ["compare", "--log", str(log), "--json"])
+    result = CliRunner().invoke(app, ["compare", "--log", str(log), "--json", "-"])
     assert result.exit_code == 3
-    assert json.loads(result.stdout)["verdict"]["checks"][0]["passed"] is False
+    figures = json.loads(result.stdout)
+    assert (figures["verdict"]["checks"][0]["passed"], figures["exit_code"]) == (False, 3)
+    file = tmp_path / "new" / "figures.json"
+    result = CliRunner().invoke(app, ["compare", "--log", str(log), "--json", str(file)])
+    assert (result.exit_code, json.loads(file.read_text())) == (3, figures)
+    assert "declines" in result.stdout
 
 
 def test_another_challenger_is_not_mixed_in_and_one_that_never_scored_is_named(tmp_path: Path) -> None:

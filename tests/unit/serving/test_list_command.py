@@ -1,6 +1,8 @@
 """The commands that change lists: whole files, one writer at a time, one sentence when it cannot."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -29,17 +31,17 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_an_entry_is_added_shown_replaced_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "lists.json"
-    assert run(*ADD, "--file", file, "--days", "2", "--json") == 0
+    assert run(*ADD, "--file", file, "--days", "2", "--json", "-") == 0
     added = answer(capsys)
     assert added["replaced"] is False
     assert added["entry"]["expires_ms"] - added["entry"]["added_ms"] == 2 * 86_400_000
     assert abs(added["entry"]["added_ms"] - time.time() * 1000) < 60_000
-    assert run("lists", "show", "--file", file, "--json") == 0
+    assert run("lists", "show", "--file", file, "--json", "-") == 0
     assert answer(capsys)["entries"] == [added["entry"]]
-    assert run(*ADD, "--file", file, "--json") == 0
+    assert run(*ADD, "--file", file, "--json", "-") == 0
     assert answer(capsys)["replaced"] is True
     assert len(read_entries(file)) == 1
-    remove = ("lists", "remove", "--file", file, "--entity", "card", "--key", "c1", "--list", "block", "--json")
+    remove = ("lists", "remove", "--file", file, "--entity", "card", "--key", "c1", "--list", "block", "--json", "-")
     assert [run(*remove), run(*remove)] == [0, 1]
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"removed": True},
@@ -71,11 +73,11 @@ def test_a_folder_gets_a_file_of_its_own_and_the_setting_names_it(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*ADD, "--days", "0"), "invalid_setting: --days 0 is not in 0..3650"),
-        ((*ADD, "--days", "nan"), "invalid_setting: --days nan"),
-        ((*ADD, "--key", "4111111111111111"), "invalid_list: key: looks like a card number; send a token instead"),
-        ((*ADD, "--reason", ""), "invalid_list: reason is not 1 to"),
-        (("lists", "show"), "invalid_list: "),
+        ((*ADD, "--days", "0"), "--days 0 is not in 0..3650 (invalid_setting)"),
+        ((*ADD, "--days", "nan"), "--days nan"),
+        ((*ADD, "--key", "4111111111111111"), "key: looks like a card number; send a token instead (invalid_list)"),
+        ((*ADD, "--reason", ""), "reason is not 1 to"),
+        (("lists", "show"), "(invalid_list)"),
     ],
 )
 def test_what_cannot_be_done_ends_with_one_sentence_and_changes_nothing(
@@ -84,9 +86,29 @@ def test_what_cannot_be_done_ends_with_one_sentence_and_changes_nothing(
     file = tmp_path / "lists.json"
     assert run(*arguments, "--file", file) == 1
     error = capsys.readouterr().err
-    assert error.startswith(said)
+    assert error.startswith("serving: ")
+    assert said in error
     assert error.count("\n") == 1
     assert not file.exists()
+
+
+def test_figures_go_to_a_file_beside_the_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, figures = tmp_path / "lists.json", tmp_path / "new" / "figures.json"
+    assert run(*ADD, "--file", file, "--json", figures) == 0
+    assert json.loads(figures.read_text())["entry"]["key"] == "c1"
+    assert capsys.readouterr().out.startswith("added; in force until ")
+    assert run("lists", "show", "--file", file, "--json", figures) == 0
+    assert [entry["key"] for entry in json.loads(figures.read_text())["entries"]] == ["c1"]
+    assert capsys.readouterr().out.endswith("1 entries\n")
+
+
+@pytest.mark.parametrize("option", ["--file", "--json"])
+def test_a_place_that_cannot_be_written_ends_with_one_sentence(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(*ADD, "--file", tmp_path / "lists.json", option, tmp_path / "file" / "below") == 1
+    assert capsys.readouterr().err == f"serving: {tmp_path / 'file'}: {os.strerror(errno.EEXIST)}\n"
 
 
 def test_without_a_file_the_remedy_is_named(

@@ -97,11 +97,11 @@ def test_another_policy_counts_with_its_segments_and_tiers(
 ) -> None:
     lenient = Policy("lenient", 1.0, 1.0, tiers={"partial": TierPolicy(0.5, 0.6)})
     path = write_policy(tmp_path / "p.json", lenient)
-    status, text = run(place, capsys, "--json", "--policy", path)
+    status, text = run(place, capsys, "--json", "-", "--policy", path)
     assert (status, outcomes(text)) == (0, {"approve": 40})
     online = Segment("online", 1e-9, 1e-9, channels=("online",))
     path = write_policy(tmp_path / "s.json", replace(lenient, segments=(online,)))
-    status, text = run(place, capsys, "--json", "--policy", path)
+    status, text = run(place, capsys, "--json", "-", "--policy", path)
     assert (status, outcomes(text)) == (0, {"decline": 40})
 
 
@@ -110,7 +110,7 @@ def test_each_model_may_be_given_a_policy_of_its_own(
 ) -> None:
     strict = write_policy(tmp_path / "strict.json", Policy("strict", 1e-9, 1e-9))
     lenient = write_policy(tmp_path / "lenient.json", Policy("lenient", 1.0, 1.0))
-    _, text = run(place, capsys, "--json", "--policy", strict, "--policy", lenient)
+    _, text = run(place, capsys, "--json", "-", "--policy", strict, "--policy", lenient)
     assert outcomes(text) == {"decline": 20, "approve": 20}
 
 
@@ -140,6 +140,18 @@ def test_a_policy_that_cannot_be_used_is_one_sentence(
     assert text.count("\n") == 1
 
 
+def test_figures_go_to_a_file_beside_the_summary_and_the_status_stays(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "new" / "figures.json"
+    status, text = run(place, capsys, "--json", file, "--decision", "d5")
+    assert (status, text.count("the same, bit for bit")) == (0, 1)
+    assert "1 decisions made again, 0 different" in text
+    assert msgspec.json.decode(file.read_bytes())["decision"]["decision_id"] == "d5"
+    status, text = run(place, capsys, "--json", file / "below")
+    assert (status, text.splitlines()[-1]) == (1, f"serving: {file}: File exists")
+
+
 def test_thresholds_alone_change_each_bundles_own_policy(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = run(place, capsys, "--json", "--review-at", "1e-9", "--decline-at", "1")
+    status, text = run(place, capsys, "--json", "-", "--review-at", "1e-9", "--decline-at", "1")
     assert (status, outcomes(text)) == (0, {"review": 40})
