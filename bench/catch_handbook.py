@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fraud.windows import DAY
 from training.challenger import rows_of
 from training.command_line import gather
+from training.compromised import BLOCKED_DAYS
 from training.dataset import TrainingSet, labelled_at, with_features
 from training.equal_catch import JudgedRows
 from training.fit import FittedModel, fit_model
@@ -35,8 +36,6 @@ FRAUD_TYPES: Final = ("", "amount_over_220", "terminal_compromised", "card_detai
 ROOT: Final = Path(__file__).resolve().parents[1]
 RECALLS: Final = (0.65, 0.70)
 LOG_START_MS: Final = int(np.datetime64("2018-04-01", "ms").astype(np.int64))
-BLOCKED_DAYS: Final = 30
-"""A card known as compromised is blocked for this long, then it counts as replaced."""
 VALIDATION_DAYS: Final = 14
 BLOCK: Final = VALIDATION
 """The block on which the design is chosen: the one the frozen baseline is stopped on; the test starts a week later."""

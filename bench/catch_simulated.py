@@ -13,20 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.catch_handbook import BLOCKED_DAYS, ROOT, Say, Scored, carried
+from bench.catch_handbook import ROOT, Say, Scored, carried
 from fraud.windows import DAY
 from simulation import lake as simulated_lake
 from simulation.config import WorldConfig
 from simulation.world import generate
 from training.challenger import rows_of
 from training.command_line import gather
+from training.compromised import unblocked
 from training.dataset import TrainingSet, labelled_at, with_features
 from training.equal_catch import JudgedRows
 from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, fit_model
 from training.labels import read_labels, read_truth
 from training.profiles import write_profiles
 from training.ranking import BoolArray
-from training.split import not_known_compromised
 
 SIMULATED_RECALLS: Final = (0.5, 0.7)
 WORLD: Final = WorldConfig(days=126, transactions_per_day=6_000, seed=11)
@@ -87,20 +87,6 @@ def score_simulated(seeds: Sequence[int], say: Say) -> Scored:
         left_out=len(test) - len(free),
         carried=carry,
         about={"features": len(rows.features), "world": f"{WORLD.days} days x {WORLD.transactions_per_day:,}"},
-    )
-
-
-def unblocked(rows: TrainingSet, statements: pa.Table) -> BoolArray:
-    """Return which rows are of a card that was not known as compromised, by any source's word, when they happened."""
-    frauds = statements.filter(statements["is_fraud"])
-    place = pc.index_in(frauds["transaction_id"].combine_chunks(), rows.transaction_id)
-    inside = place.is_valid().to_numpy(zero_copy_only=False)
-    return not_known_compromised(
-        rows.card,
-        rows.event_time_ms,
-        fraud_card=rows.card[place.drop_null().to_numpy()],
-        fraud_arrival_ms=frauds["created_timestamp"].cast(pa.int64()).to_numpy()[inside] // 1000,
-        forget_after_ms=BLOCKED_DAYS * DAY,
     )
 
 

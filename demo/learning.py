@@ -25,15 +25,16 @@ from demo.screen import Advance, Step
 from fraud.features import SERVICE
 from fraud.windows import DAY
 from retraining.judging import champion_scores
+from retraining.label_facts import lake_facts
 from retraining.limits import GateLimits
 from retraining.registry import Registry
 from retraining.weekly import Builder, WeekReport, run_week
+from training.compromised import unblocked
 from training.dataset import TrainingSet
 from training.evaluation import Evaluation, FalsePositiveCut, compare, evaluate
 from training.fit import BASELINE_FEATURES, BASELINE_RECIPE, Rows, fit_model
 from training.labels import read_labels, read_truth
 from training.plots import draw_comparison
-from training.split import not_known_compromised
 
 WEEK_MS: Final = 7 * DAY
 BoolArray = npt.NDArray[np.bool_]
@@ -152,11 +153,15 @@ def train(
     story: Story,
     read_plan: Mapping[str, Any],
     limits: GateLimits,
+    lake: Path,
     *,
     as_of_ms: int,
     progress: Advance,
 ) -> WeekReport:
-    """Run one weekly iteration of the product at a time of the story; the bar counts the trees of its largest fit."""
+    """Run one weekly iteration of the product at a time of the story; the bar counts the trees of its largest fit.
+
+    A story asks twice about one week, so each is asked again.
+    """
     return run_week(
         build,
         registry,
@@ -165,6 +170,8 @@ def train(
         read_plan=read_plan,
         root=ROOT,
         limits=limits,
+        facts=lake_facts(lake, story.plan),
+        again=True,
         progress=progress,
     )
 
@@ -249,17 +256,7 @@ def compare_with_baseline(
 def _unseen_rows(rows: TrainingSet, story: Story, lake: Path) -> npt.NDArray[np.int64]:
     """Return the rows after the champion's time whose card was not yet known as compromised: such a card is blocked."""
     span = rows.between(story.live_start_ms - story.evaluate_days * DAY, story.live_start_ms)
-    labels = read_labels(lake)
-    frauds = labels.filter(labels["is_fraud"])
-    place = pc.index_in(frauds["transaction_id"].combine_chunks(), rows.transaction_id)
-    known = place.is_valid().to_numpy(zero_copy_only=False)
-    free = not_known_compromised(
-        rows.card[span],
-        rows.event_time_ms[span],
-        fraud_card=rows.card[place.drop_null().to_numpy()],
-        fraud_arrival_ms=frauds["created_timestamp"].cast(pa.int64()).to_numpy()[known] // 1000,
-    )
-    return np.arange(span.start, span.stop)[free]
+    return np.arange(span.start, span.stop)[unblocked(rows, read_labels(lake))[span]]
 
 
 def truth_of(rows: TrainingSet, lake: Path) -> tuple[BoolArray, npt.NDArray[np.object_]]:

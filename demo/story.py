@@ -184,7 +184,7 @@ def _learn(stage: Stage, story: Story, store: Any) -> Learned:
         step.note = f"{len(rows.is_fraud):,} rows x {len(rows.features)} features; {leaks}"
     with stage.step("Train the first champion") as step:
         build = _from_held(rows, places.lake)
-        first = train(build, registry, story, read_plan, limits, as_of_ms=first_at, progress=step.advance)
+        first = train(build, registry, story, read_plan, limits, places.lake, as_of_ms=first_at, progress=step.advance)
         if not first.promoted:
             raise DemoStopped(f"the first champion was refused: {'; '.join(first.verdict.reasons)}")
         step.note = f"version {first.challenger}"
@@ -222,7 +222,8 @@ def _retrain(
     stage: Stage, story: Story, learned: Learned, live: Live, hour: Sequence[Transaction]
 ) -> tuple[WeekReport, WeekReport, dict[str, Any]]:
     """Run this week's iteration under traffic, and one that the gate has to refuse."""
-    now, lake, settings = story.live_start_ms, stage.places.lake, (learned.read_plan, learned.limits)
+    now, lake = story.live_start_ms, stage.places.lake
+    settings = learned.read_plan, learned.limits, lake
     with stage.step("Retrain: this week's iteration") as step:
         build = _from_held(learned.rows, lake)
         with SteadyTraffic(hour[:400], live.port) as traffic:
