@@ -13,11 +13,12 @@ from botocore.parsers import ResponseParserError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fraud.errors import TollgateError
+from fraud.errors import TollgateError, sentence
 from fraud.scaling import PLAN
 from infra import rendering, rules, sbom, trees
 from infra.approval import scaled_to
 from infra.changes import Account, Plan
+from infra.command_line import JsonFile, tell, wants_only_json, write_figures
 from infra.deployer import NONE, Rollout, look
 from infra.environment import Environment, read_environment
 from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
@@ -32,7 +33,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console(stderr=True)
 
 Name = Annotated[str, typer.Argument(help="Environment: a file in infra/environments/.", metavar="ENVIRONMENT")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line on stdout.")]
 Url = Annotated[str, typer.Option("--endpoint-url", help="An emulator instead of AWS.")]
 One = Annotated[str, typer.Option("--stack", help="One stack only.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -50,21 +50,20 @@ def render(check: Annotated[bool, typer.Option("--check", help="Only compare; fa
 
 
 @app.command(name="rules")
-def rules_(as_json: AsJson = False) -> None:
+def rules_(json_file: JsonFile = None) -> None:
     """Check our own rules: least privilege, encryption, nothing public, tags, data kept, logs that end."""
     found = [(stack.name, item) for stack in STACKS for item in rules.findings(stack.name, rendering.as_data(stack))]
-    if as_json:
-        typer.echo(show_json([{"stack": stack, **asdict(item)} for stack, item in found]))
+    write_figures([{"stack": stack, **asdict(item)} for stack, item in found], json_file)
     for stack, item in found:
         typer.echo(f"{stack}.{item.resource}: {item.rule}: {item.detail}", err=True)
     if found:
         raise StaleTemplates(f"{len(found)} rules are broken")
-    if not as_json:
+    if not wants_only_json(json_file):
         typer.echo(f"no rule is broken; {len(rules.WILDCARDS)} exceptions, each with its reason")
 
 
 @app.command()
-def plan(name: Name, url: Url = "", one: One = "", as_json: AsJson = False) -> None:
+def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -> None:
     """Show what deploying would change, and change nothing."""
     account, environment = _account(name, url)
     plans = []
@@ -76,12 +75,11 @@ def plan(name: Name, url: Url = "", one: One = "", as_json: AsJson = False) -> N
         show_plan(console, made, account.name(stack))
     for missing in environment.unready():
         console.print(f"[yellow]{missing} is still made of zeros[/]: deploy needs its digest")
-    if as_json:
-        typer.echo(show_json([plan_as_json(made, account.name(stack)) for stack, made in plans]))
+    write_figures([plan_as_json(made, account.name(stack)) for stack, made in plans], json_file)
 
 
 @app.command()
-def deploy(name: Name, url: Url = "", one: One = "", yes: Yes = False, as_json: AsJson = False) -> None:
+def deploy(name: Name, url: Url = "", one: One = "", yes: Yes = False, json_file: JsonFile = None) -> None:
     """Deploy the stacks in order: plan, show, ask, execute. Safe to run again after any interruption."""
     account, environment = _account(name, url)
     done = []
@@ -96,8 +94,7 @@ def deploy(name: Name, url: Url = "", one: One = "", yes: Yes = False, as_json: 
         _execute(account, made, yes=yes)
         account.protect(stack)
         done.append(plan_as_json(made, account.name(stack)))
-    if as_json:
-        typer.echo(show_json(done))
+    write_figures(done, json_file)
 
 
 def _ready(environment: Environment) -> None:
@@ -120,13 +117,13 @@ def _execute(account: Account, made: Plan, *, yes: bool) -> None:
 
 
 @app.command()
-def status(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+def status(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     """Show the stacks and what the endpoint serves."""
     account, environment = _account(name, url)
     states = {stack.name: account.status(stack) for stack in STACKS}
     served = look(clients(environment, url)("sagemaker"), plain_name(environment.name, "scorer"))
-    if as_json:
-        typer.echo(show_json({"stacks": states, "endpoint": asdict(served)}))
+    write_figures({"stacks": states, "endpoint": asdict(served)}, json_file)
+    if wants_only_json(json_file):
         return
     show_rows(Console(), environment.name, ("stack", "status"), list(states.items()))
     rows = [(key, str(value) or "-") for key, value in asdict(served).items()]
@@ -170,44 +167,47 @@ def release(
     ] = False,
     shadow: Annotated[str, typer.Option(help="ARN of a package that scores along and decides nothing.")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end of the rollout.")] = True,
-    as_json: AsJson = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Roll an approved model package out, canary first; the same package again changes nothing."""
     environment = read_environment(name)
     wired = _wired(environment, url)
     rollout = wired.deployer.deploy(package, recreate=recreate, shadow_arn=shadow)
-    _end(wired, environment, rollout, wait=wait, as_json=as_json)
     if wait:
+        _settle(wired, environment, rollout)
         wired.deployer.mark(package, "deployed")
+    _tell_rollout(rollout, json_file)
 
 
 @app.command()
-def rollback(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+def rollback(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     """Serve what was served before, at once."""
     environment = read_environment(name)
     wired = _wired(environment, url)
-    _end(wired, environment, wired.deployer.rollback(), wait=True, as_json=as_json)
+    rollout = wired.deployer.rollback()
+    _settle(wired, environment, rollout)
+    _tell_rollout(rollout, json_file)
 
 
-def _end(wired: Wired, environment: Environment, rollout: Rollout, *, wait: bool, as_json: bool) -> None:
-    """Wait for a rollout's end, register scaling, report."""
-    if wait:
-        with _waiting(f"{rollout.step} {rollout.config}") as say:
-            wired.deployer.settle(rollout.config, lambda now: say(f"{now.status} towards {now.coming or now.config}"))
-        wired.scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+def _settle(wired: Wired, environment: Environment, rollout: Rollout) -> None:
+    """Wait for a rollout's end and register scaling."""
+    with _waiting(f"{rollout.step} {rollout.config}") as say:
+        wired.deployer.settle(rollout.config, lambda now: say(f"{now.status} towards {now.coming or now.config}"))
+    wired.scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+
+
+def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
     report = asdict(rollout)
-    typer.echo(show_json(report) if as_json else ", ".join(f"{key}: {value or '-'}" for key, value in report.items()))
+    tell(", ".join(f"{key}: {value or '-'}" for key, value in report.items()), report, json_file)
 
 
 @app.command()
-def scale(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+def scale(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     """Register the scaling plan of fraud/scaling.py for the endpoint."""
     environment = read_environment(name)
     done = _wired(environment, url).scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
     report = asdict(done)
-    typer.echo(
-        show_json(report) if as_json else "\n".join(f"{key}: {', '.join(v) or '-'}" for key, v in report.items())
-    )
+    tell("\n".join(f"{key}: {', '.join(v) or '-'}" for key, v in report.items()), report, json_file)
 
 
 @app.command()
@@ -225,7 +225,7 @@ def publish(
 
 
 @app.command()
-def redrive(name: Name, url: Url = "", as_json: AsJson = False) -> None:
+def redrive(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     """Put records back on the stream that Lambda gave up on and kept in the bucket."""
     environment = read_environment(name)
     client = clients(environment, url)
@@ -239,7 +239,7 @@ def redrive(name: Name, url: Url = "", as_json: AsJson = False) -> None:
             say(f"{total} records put back")
 
         done = put_back(client("s3"), client("kinesis"), bucket=environment.bucket, stream=stream, advance=advance)
-    typer.echo(show_json(asdict(done)) if as_json else f"{done.records} records of {done.objects} invocations put back")
+    tell(f"{done.records} records of {done.objects} invocations put back", asdict(done), json_file)
 
 
 @app.command()
@@ -261,13 +261,13 @@ def bill(
 def tree(
     image: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(sbom.LOCKS))}.")],
     into: Annotated[Path, typer.Option(help="New folder to build in.")],
-    as_json: AsJson = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Build what an image's Dockerfile builds, without Docker, and say what it weighs."""
     with _waiting(f"building {image}") as say:
         built = trees.build(image, into, say)
-    if as_json:
-        typer.echo(show_json(asdict(built)))
+    write_figures(asdict(built), json_file)
+    if wants_only_json(json_file):
         return
     rows = [(name, f"{size / 1e6:.1f}") for name, size in built.largest]
     show_rows(Console(), f"{image}: {built.total / 1e6:.1f} MB, {built.files} files", ("largest", "MB"), rows)
@@ -308,16 +308,14 @@ def main() -> None:
     """Run the command line; an expected failure ends with one sentence and code 1."""
     try:
         app()
-    except TollgateError as error:
-        _fail(f"{error} ({error.code})")
     except (BotoCoreError, ClientError, ResponseParserError) as error:
         _fail(f"AWS or its emulator refused: {error}")
-    except OSError as error:
-        _fail(f"{error.filename or 'the disk'}: {error.strerror}")
+    except (TollgateError, OSError) as error:
+        _fail(sentence(error))
 
 
-def _fail(sentence: str) -> None:
-    typer.echo(f"infra: {sentence}", err=True)
+def _fail(said: str) -> None:
+    typer.echo(f"infra: {said}", err=True)
     raise SystemExit(1)
 
 

@@ -11,7 +11,6 @@ import pytest
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
-from fraud.errors import TollgateError
 from fraud.scaling import PLAN, scheduled_actions
 from infra import environment as environments
 from infra import rendering
@@ -66,24 +65,24 @@ def client(service: str, aws: str) -> Any:
     return boto3.client(service, region_name="eu-west-1", endpoint_url=aws)
 
 
-def run(aws: str, *words: str, fails: type[TollgateError] | None = None) -> Any:
+def run(aws: str, *words: str, fails: type[Exception] | None = None) -> Any:
     """Run a command and return what it printed as JSON, or the error it is expected to end with."""
     result = RUNNER.invoke(app, [*words, "--endpoint-url", aws], catch_exceptions=True)
     if fails is not None:
         assert isinstance(result.exception, fails), result.output
         return str(result.exception)
     assert result.exception is None, (result.output, result.exception)
-    return json.loads(result.stdout) if "--json" in words else result.stdout
+    return json.loads(result.stdout) if words[-2:] == ("--json", "-") else result.stdout
 
 
 @pytest.fixture(scope="module")
 def deployed(aws: str) -> dict[str, Any]:
-    stacks = run(aws, "deploy", "prod", "--yes", "--json")
+    stacks = run(aws, "deploy", "prod", "--yes", "--json", "-")
     return {item["stack"].removeprefix("tollgate-prod-"): item for item in stacks}
 
 
 def test_first_plan_waits_for_nothing_but_the_stacks_before(aws: str) -> None:
-    plans = run(aws, "plan", "prod", "--json")
+    plans = run(aws, "plan", "prod", "--json", "-")
     if all(item["waits_for"] == [] for item in plans):
         pytest.skip("the stacks are deployed already")
     assert [item["waits_for"] for item in plans] == [
@@ -93,15 +92,15 @@ def test_first_plan_waits_for_nothing_but_the_stacks_before(aws: str) -> None:
         ["data", "network"],
         ["data", "network", "serving"],
     ]
-    assert run(aws, "status", "prod", "--json")["stacks"]["network"] == "NONE"
+    assert run(aws, "status", "prod", "--json", "-")["stacks"]["network"] == "NONE"
 
 
 def test_environment_with_zeros_is_refused_once_data_stands(aws: str) -> None:
     from infra.errors import InvalidEnvironment
 
-    said = run(aws, "deploy", "dev", "--yes", "--json", fails=InvalidEnvironment)
+    said = run(aws, "deploy", "dev", "--yes", "--json", "-", fails=InvalidEnvironment)
     assert "images.inference" in said
-    status = run(aws, "status", "dev", "--json")
+    status = run(aws, "status", "dev", "--json", "-")
     assert status["stacks"] == {
         "network": "CREATE_COMPLETE",
         "data": "CREATE_COMPLETE",
@@ -179,8 +178,8 @@ def test_roles_may_be_taken_by_one_service_each(aws: str, deployed: dict[str, An
 
 
 def test_deploying_again_changes_nothing(aws: str, deployed: dict[str, Any]) -> None:
-    assert [item["changes"] for item in run(aws, "deploy", "prod", "--yes", "--json")] == [[]] * len(STACKS)
-    assert set(run(aws, "status", "prod", "--json")["stacks"].values()) == {"CREATE_COMPLETE"}
+    assert [item["changes"] for item in run(aws, "deploy", "prod", "--yes", "--json", "-")] == [[]] * len(STACKS)
+    assert set(run(aws, "status", "prod", "--json", "-")["stacks"].values()) == {"CREATE_COMPLETE"}
 
 
 def test_published_registry_lies_under_its_digest(aws: str, deployed: dict[str, Any], tmp_path: Path) -> None:
@@ -230,10 +229,10 @@ def approve(aws: str, deployed: dict[str, Any]) -> Any:
 
 
 def test_models_are_rolled_out_scaled_and_rolled_back(aws: str, approve: Any, hosting: Hosting) -> None:
-    first = run(aws, "release", "prod", approve(1), "--json")
-    second = run(aws, "release", "prod", approve(2), "--json")
+    first = run(aws, "release", "prod", approve(1), "--json", "-")
+    second = run(aws, "release", "prod", approve(2), "--json", "-")
     assert (first["step"], second["step"], second["previous"]) == ("created", "started", first["config"])
-    served = run(aws, "status", "prod", "--json")["endpoint"]
+    served = run(aws, "status", "prod", "--json", "-")["endpoint"]
     assert (served["status"], served["config"]) == ("InService", second["config"])
     scaling = client("application-autoscaling", aws)
     resource = {"ServiceNamespace": "sagemaker", "ResourceId": "endpoint/tollgate-prod-scorer/variant/live"}
@@ -249,19 +248,35 @@ def test_models_are_rolled_out_scaled_and_rolled_back(aws: str, approve: Any, ho
     assert "tollgate-prod-online-store" in environment["TOLLGATE_REDIS_PASSWORD_SECRET"]
     assert environment["TOLLGATE_REDIS_TLS"] == "true"
     assert not any("password" in value for value in environment.values())
-    back = run(aws, "rollback", "prod", "--json")
+    back = run(aws, "rollback", "prod", "--json", "-")
     assert (back["config"], back["previous"]) == (first["config"], second["config"])
-    assert run(aws, "status", "prod", "--json")["endpoint"]["config"] == first["config"]
+    assert run(aws, "status", "prod", "--json", "-")["endpoint"]["config"] == first["config"]
+
+
+def test_rollout_is_noted_though_its_figures_cannot_be_written(
+    aws: str, approve: Any, hosting: Hosting, tmp_path: Path
+) -> None:
+    package = approve(4)
+    (tmp_path / "file").touch()
+    run(aws, "release", "prod", package, "--json", str(tmp_path / "file" / "below"), fails=OSError)
+    noted = client("sagemaker", aws).describe_model_package(ModelPackageName=package)["CustomerMetadataProperties"]
+    assert noted["rollout"] == "deployed"
+    said = run(aws, "release", "prod", package, "--json", str(tmp_path / "new" / "again.json"))
+    again = json.loads((tmp_path / "new" / "again.json").read_text())
+    assert f"step: {again['step']}, config: {again['config']}" in said
+    said = run(aws, "status", "prod", "--json", str(tmp_path / "status.json"))
+    assert json.loads((tmp_path / "status.json").read_text())["endpoint"]["config"] == again["config"]
+    assert again["config"] in said
 
 
 def test_stack_under_a_standing_endpoint_is_not_deleted(aws: str, approve: Any, hosting: Hosting) -> None:
     from infra.errors import EndpointStuck, ProtectedStack
 
-    run(aws, "release", "prod", approve(3), "--json")
+    run(aws, "release", "prod", approve(3), "--json", "-")
     assert "delete-endpoint" in run(aws, "destroy", "prod", "--stack", "serving", "--yes", fails=EndpointStuck)
-    before = run(aws, "status", "prod", "--json")["stacks"]
+    before = run(aws, "status", "prod", "--json", "-")["stacks"]
     assert "delete-endpoint" in run(aws, "destroy", "prod", "--yes", fails=EndpointStuck)
-    assert run(aws, "status", "prod", "--json")["stacks"] == before, "refused before anything is deleted"
+    assert run(aws, "status", "prod", "--json", "-")["stacks"] == before, "refused before anything is deleted"
     assert before["learning"].endswith("COMPLETE")
     for stack in ("network", "data"):
         assert "no command deletes it" in run(aws, "destroy", "prod", "--stack", stack, "--yes", fails=ProtectedStack)
@@ -273,7 +288,7 @@ def test_credentials_of_another_account_are_refused(aws: str, settings: Path) ->
 
     text = (settings / "dev.toml").read_text()
     (settings / "other.toml").write_text(text.replace(ACCOUNT, "999999999999"))
-    assert "belong to account 123456789012" in run(aws, "status", "other", "--json", fails=WrongAccount)
+    assert "belong to account 123456789012" in run(aws, "status", "other", "--json", "-", fails=WrongAccount)
 
 
 def test_region_without_our_prefix_lists_is_refused(aws: str) -> None:

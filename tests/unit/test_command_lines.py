@@ -35,8 +35,8 @@ def test_every_option_has_a_sentence(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["demo.command", "monitoring.__main__", "retraining.__main__", "simulation.__main__", "streaming.__main__",
-     "training.__main__"],
+    ["demo.command", "infra.__main__", "monitoring.__main__", "retraining.__main__", "simulation.__main__",
+     "streaming.__main__", "training.__main__"],
 )  # fmt: skip
 def test_json_is_a_file_or_a_dash_everywhere(module: str) -> None:
     app = importlib.import_module(module).app
