@@ -21,7 +21,7 @@ from training.profiles import last_day, profiles_up_to_date, write_profiles
 from training.progress import progress_bar, progress_bars
 from training.rejects import RejectCount
 from training.sampling import Sampling
-from training.transaction_log import day_text, log_days
+from training.transaction_log import day_text, log_days, refuse_address
 
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
@@ -131,6 +131,7 @@ def asked_history(name: str, lag: str, *, as_known: bool) -> AsKnown | None:
 
 def make_profiles(lake: Path) -> None:
     """Recompute the profiles of a lake unless they reach to the end of its log."""
+    refuse_address(lake)
     if profiles_up_to_date(lake):
         return
     with progress_bar("profiles") as advance:
@@ -140,6 +141,7 @@ def make_profiles(lake: Path) -> None:
 
 def as_of_or_end(text: str, lake: Path) -> int:
     """Return the day asked for, or the day after the last of the lake's log, epoch ms."""
+    refuse_address(lake)
     return moment("as-of", text) if text else moment("last day", last_day(lake)) + DAY
 
 

@@ -107,7 +107,6 @@ def test_a_dataset_refuses_what_it_cannot_answer(
 @pytest.mark.parametrize(
     "command",
     [
-        ("profiles",),
         ("dataset", "--start", "2026-01-20", "--end", "2026-01-25", "--out", "set"),
         ("labels",),
         ("train", "--out", "set"),
