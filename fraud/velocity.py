@@ -18,7 +18,7 @@ from fraud.hashing import hash32, hash64, hash_slices
 from fraud.kernels import kernel
 from fraud.states import newest_of_ring, newest_of_tiles, pack_ring, pack_tiles, unpack_ring, unpack_tiles
 from fraud.transaction import Transaction
-from fraud.updates import Updates, as_pending, update_rings, update_tiles
+from fraud.updates import Updates, as_pending, ring_length, update_rings, update_tiles
 from fraud.windows import ENTITIES, JOIN_KEYS, KINDS, PARTIES, RING_KEEP, VELOCITY_FEATURES, WINDOWS, Entity
 
 FloatArray = npt.NDArray[np.float64]
@@ -257,6 +257,14 @@ def read(entity: Entity, state: bytes, asked: Question, scratch: npt.NDArray[np.
         pending, _, flat, counts = unpack_tiles(state)
         tiles.read_tiles(pending, flat, counts, asked.as_of_ms, table)
     return table[POSITIONS[entity]]
+
+
+def check_state(entity: Entity, state: bytes) -> None:
+    """Raise :class:`InvalidState` for bytes that are no whole state of this kind of entity; empty ones are."""
+    if KINDS[entity] == "ring":
+        ring_length(state)
+    else:
+        unpack_tiles(state)
 
 
 def newest_time_ms(entity: Entity, state: bytes) -> int:

@@ -71,7 +71,7 @@ class GateLimits:
     part_frauds: int = 30
     recall_loss: float = 0.05
     recall_margin: float = 0.20
-    budget_excess: float = 1.5
+    budget_excess: float = 2.0
     type_recall: float = 0.7
     type_frauds: int = 10
     type_loss: float = 0.15

@@ -20,11 +20,14 @@ def catches_at_its_thresholds(rows: HeldOut, at: Thresholds, limits: GateLimits,
     """Return the check that the challenger alerts as many frauds as the champion, and does not surely decline fewer.
 
     For the reviews it is non-inferiority: the point may lie ``recall_loss`` below, the lower bound ``recall_margin``.
-    How many are declined hangs on a threshold that one legitimate payment in a thousand sets, so a week knows it badly:
-    refused is what surely declines ``recall_margin`` fewer.
+    The champion is held to the budget too: what it catches by alerting more rows than that, and than the challenger,
+    is bought and not caught. How many are declined hangs on a threshold that one legitimate payment in a thousand sets,
+    so a week knows it badly: refused is what surely declines ``recall_margin`` fewer.
     """
     fraud = rows.is_fraud
-    alerted, declined = ([scores[fraud] >= own[place] for scores, own in _sides(rows, at)] for place in (0, 1))
+    review_at = _affordable(rows, at)
+    alerted = [rows.champion[fraud] >= review_at, rows.challenger[fraud] >= at.challenger[0]]
+    declined = [rows.champion[fraud] >= at.champion[1], rows.challenger[fraud] >= at.challenger[1]]
     changes = [side[1].astype(np.float64) - side[0] for side in (alerted, declined)]
     caught, stopped = _shares(rows, changes, np.flatnonzero(fraud), limits, seed)
     passed = (
@@ -38,7 +41,7 @@ def catches_at_its_thresholds(rows: HeldOut, at: Thresholds, limits: GateLimits,
     return Check(
         "catches_at_its_thresholds",
         passed,
-        f"alerts {now:.1%} of the frauds, the champion {was:.1%} at its own threshold: {caught.point:+.1%}, "
+        f"alerts {now:.1%} of the frauds, the champion {was:.1%} within the budget: {caught.point:+.1%}, "
         f"{-limits.recall_loss:+.0%} allowed, surely {caught.low:+.1%}, {-limits.recall_margin:+.0%} allowed; declines "
         f"{holds:.1%} of them against {held:.1%}, at the best {stopped.high:+.1%}",
     )
@@ -64,8 +67,17 @@ def keeps_its_budgets(rows: HeldOut, at: Thresholds, limits: GateLimits, seed: i
     )
 
 
-def _sides(rows: HeldOut, at: Thresholds) -> tuple[tuple[FloatArray, tuple[float, float]], ...]:
-    return (rows.champion, at.champion), (rows.challenger, at.challenger)
+def _affordable(rows: HeldOut, at: Thresholds) -> float:
+    """Return where the champion reviews: at its own threshold, or as high as keeps it to the budget or the other side.
+
+    The budget is a share of the rows; where the challenger alerts more than that, the champion may as well.
+    """
+    spent = float(np.average(rows.challenger >= at.challenger[0], weights=rows.weight))
+    falling = np.argsort(-rows.champion, kind="stable")
+    reached = np.cumsum(rows.weight[falling]) / rows.weight.sum()
+    allowed = int(np.searchsorted(reached, max(spent, at.review_share), side="right"))
+    first_out = float(rows.champion[falling[min(allowed, len(falling) - 1)]])
+    return max(at.champion[0], float(np.nextafter(first_out, np.inf)) if allowed < len(falling) else 0.0)
 
 
 def _shares(

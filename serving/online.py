@@ -148,7 +148,7 @@ def without_invalid_states(online: Online, model: Model) -> Online:
 
 def _is_state(entity: Entity, state: bytes) -> bool:
     try:
-        velocity.newest_time_ms(entity, state)
+        velocity.check_state(entity, state)
     except InvalidState:
         return False
     return True

@@ -125,7 +125,8 @@ def _known_before(tables: Tables, probes: Probes, lag_ms: int) -> tuple[pa.Table
     """Report earlier payments in time to be known: for the control."""
     earlier = np.unique(np.concatenate([_previous(probes, entity) for entity in ENTITIES]))
     known = probes.bound_ms[earlier] - 1 - lag_ms
-    return pa.concat_tables([tables.labels, _reports(tables.transactions, earlier, known, known)]), len(earlier)
+    said = [_reports(tables.transactions, earlier, known - ago, known - ago) for ago in (0, DAY, 29 * DAY)]
+    return pa.concat_tables([tables.labels, *said]), len(earlier)
 
 
 def _previous(probes: Probes, entity: Entity) -> IntArray:

@@ -126,7 +126,9 @@ def test_what_is_damaged_is_named_and_nothing_is_made_of_it(
     assert said.rstrip().endswith("(unreadable_source)")
     assert not list(tmp_path.glob("set*"))
 
-    assert run(monkeypatch, retraining, "week", "--lake", lake.folder, "--models", registry.folder, *WEEK) == 1
+    assert (
+        run(monkeypatch, retraining, "week", "--again", "--lake", lake.folder, "--models", registry.folder, *WEEK) == 1
+    )
     said = capsys.readouterr().err
     assert sentence in said
     assert said.rstrip().endswith("(unreadable_source)")

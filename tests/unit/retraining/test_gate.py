@@ -300,6 +300,16 @@ def test_a_challenger_whose_thresholds_catch_less_is_refused_for_that_alone() ->
     assert "; declines " in lenient.reasons[0]
 
 
+def test_a_champion_that_spends_beyond_the_budget_is_no_measure_of_one_that_keeps_it() -> None:
+    rows = week(4.0)
+    own = points(rows.challenger, rows.is_fraud)
+    spent = (float(np.quantile(rows.challenger, 0.96)), own[1])
+    same = replace(rows, champion=rows.challenger, thresholds=at(spent, own))
+    fraud = rows.is_fraud
+    assert (rows.challenger[fraud] >= spent[0]).mean() > (rows.challenger[fraud] >= own[0]).mean() + 0.05
+    assert judge(same, FINE).passed
+
+
 def test_a_challenger_that_alerts_or_declines_beyond_its_budget_is_refused_for_that_alone() -> None:
     rows = week(4.0)
     own = points(rows.challenger, rows.is_fraud)
