@@ -193,7 +193,7 @@ def command(world: World, aws: str, *words: str) -> "subprocess.Popen[bytes]":
 def test_a_good_challenger_goes_full_and_every_request_is_answered(world: World) -> None:
     first = world.champion
     with world.traffic() as answers:
-        challenger = world.approve({**CHAMPION, "trees": 21}, bake_s=4.0)
+        challenger = world.approve({**CHAMPION, "decline_at": 0.81}, bake_s=4.0)
         report = world.conductor.watch()
         before = len(answers)
         await_true(lambda: len(answers) > before + 20)
