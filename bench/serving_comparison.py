@@ -225,11 +225,11 @@ def _closed(contender: Contender) -> None:
 
 
 def _rates(contender: Contender) -> list[int]:
-    """Return the rates worth driving: those up to what it can serve, and 500/s for the two that are set against it."""
+    """Return the rates worth driving: up to what it can serve, and two for those that are set against each other."""
     capacity = 1e6 / statistics.median(contender.cpu_us)
-    always = (500,) if contender.name in (OURS, TUNED) else ()
+    always = {SUSTAINED, 500} if contender.name in (OURS, TUNED) else set[int]()
     known = FLOOR_RATES if contender.name in (FLOOR, ECHO) else SLOW_RATES if capacity < SLOW_PER_CORE else RATES
-    return [rate for rate in known if rate <= USED * capacity] + [rate for rate in always if rate not in known]
+    return sorted({rate for rate in known if rate <= USED * capacity} | always)
 
 
 def _open(contender: Contender, rate: int, seconds: float) -> None:
