@@ -15,11 +15,12 @@ import numpy as np
 
 @dataclass
 class Load:
-    """What came of a load: latencies in seconds, statuses, the time it took."""
+    """What came of a load: latencies in seconds, statuses, the time it took, and when the last request was due."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    due_s: float = 0.0
 
     def percentiles_us(self) -> dict[str, float]:
         """Return p50, p95, p99 and p99.9 in microseconds."""
@@ -104,6 +105,7 @@ async def open_loop(port: int, requests: Sequence[bytes], *, rate: float, second
                 await asyncio.sleep(wait if wait > 0.002 else 0)
             tasks.create_task(one(requests[number % len(requests)], at))
     load.seconds = time.perf_counter() - begun
+    load.due_s = float(due[-1])
     for client in idle:
         _close(client)
     return load

@@ -76,8 +76,8 @@ class Contender:
         return Load(latencies=[one for load in self.open[rate] for one in load.latencies]).percentiles_us()
 
     def saturates(self, rate: int) -> bool:
-        """Return whether it took so long at a rate that its queue only grew."""
-        return any(len(load.latencies) / load.seconds < 0.9 * rate for load in self.open[rate])
+        """Return whether it went on answering so long after the last request was due that its queue only grew."""
+        return any(load.seconds > 1.1 * load.due_s + 0.25 for load in self.open[rate])
 
 
 def main(

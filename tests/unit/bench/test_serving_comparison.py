@@ -31,7 +31,7 @@ def contenders() -> list[Contender]:
         for rate in comparison._rates(contender):
             beyond = rate > 1e6 / CPU_US[contender.name]
             count = rate * 2
-            contender.open[rate] = [Load(9.0 if beyond else 2.0, [1.0 if beyond else 0.004] * count)]
+            contender.open[rate] = [Load(9.0 if beyond else 2.2, [1.0 if beyond else 0.004] * count, due_s=2.0)]
     return made
 
 
