@@ -73,7 +73,6 @@ def bench(
         typer.echo(f"bench: {', '.join(unknown)} is no benchmark; there are {', '.join(known)}", err=True)
         raise typer.Exit(2)
     FIGURES.mkdir(parents=True, exist_ok=True)
-    sections = read_sections()
     failed = []
     console = Console(stderr=True)
     for name in names or known:
@@ -83,8 +82,7 @@ def bench(
             failed.append(name)
         console.print(f"[green]✓[/] {name}" if printed.code == 0 else f"[red]✗[/] {name}")
         if printed.text.strip():  # what printed nothing has failed before it measured
-            sections[name] = section(name, known[name], printed)
-            write_page(sections)
+            write_page({**read_sections(), name: section(name, known[name], printed)})
     if failed:
         typer.echo(f"bench: failed, or missed its target: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
