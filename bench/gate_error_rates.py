@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any, Final
@@ -221,7 +222,9 @@ def score_rates(pairs: int, seed: int, advance: Callable[[], None]) -> list[dict
     qualities = {kind: 1.0 if isinstance(kind, str) else quality_for(kind) for kind in kinds}
     tasks = [Task(name, kind, qualities[kind], pairs, seed) for name in WORLDS for kind in kinds]
     rows = []
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # One thread each: the calibration's fit is small, and the threads of two processes wait for each other (7 times).
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
         for row in pool.map(counted_row, tasks):
             rows.append(row)
             advance()
