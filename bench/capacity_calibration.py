@@ -16,8 +16,9 @@ from simulation.service import from_samples
 CONNECTIONS: Final = 32
 """The same in every phase: a request on a connection that was idle for long costs more."""
 
-GAP_S: Final = 0.001
-SINGLE_REQUESTS: Final = 300
+SINGLE_REQUESTS: Final = 100
+SINGLE_S: Final = 1.5
+"""Of one turn of single requests at most, pauses included."""
 BUSY_REQUESTS: Final = 8_000
 
 
@@ -33,6 +34,11 @@ class Running:
     def used(self) -> tuple[Used, Used]:
         """Return what scorer and store have used so far."""
         return used(self.scorer), used(self.store)
+
+    def path_s(self) -> float:
+        """Return the processor time (s) that the path of requests has used so far."""
+        scorer, store = self.used()
+        return scorer.first + store.all
 
 
 @dataclass(frozen=True)
@@ -82,17 +88,22 @@ def saturation(measured: Sequence[Busy]) -> float:
     return 1.0 / float(np.median([each.path + each.beside for each in measured]))
 
 
-def single(running: Running, *, number: int) -> tuple[FloatArray, FloatArray]:
-    """Return processor time and latency (s) of single requests, with pauses between."""
+def single(running: Running, *, number: int, rate: float) -> tuple[FloatArray, FloatArray]:
+    """Return processor time and latency (s) of single requests, each after a pause as a load of ``rate`` leaves idle.
+
+    Between busy spells a Poisson load leaves the scorer idle for exponential times of mean ``1 / rate``; the longer it
+    was idle, the colder are its caches and the deeper sleeps the processor.
+    """
     accounts: list[tuple[Used, Used]] = []
     gaps = np.random.default_rng(number)
 
     def between() -> None:
-        time.sleep(gaps.exponential(GAP_S))  # what is done after an answer belongs to its request
+        time.sleep(gaps.exponential(1.0 / rate))  # what is done after an answer belongs to its request
         accounts.append(running.used())
 
+    count = max(20, min(SINGLE_REQUESTS, int(SINGLE_S * rate)))
     first = number * SINGLE_REQUESTS % len(running.requests)
-    some = [*running.requests, *running.requests][first : first + SINGLE_REQUESTS]
+    some = [*running.requests, *running.requests][first : first + count]
     load = one_by_one(running.port, some, between=between, connections=CONNECTIONS)
     spent = [(then[0].first + then[1].all) for then in accounts]
     return np.diff(spent), np.array(load.latencies)

@@ -1,23 +1,23 @@
 """How far the capacity model's percentiles are from those of the real scorer, at several open-loop loads.
 
-A real scorer process and a real Valkey on one processor, the load on another. The model is given three things, none of
-them from the loads that it predicts:
+A real scorer process and a real Valkey on one processor, the load on another. The model is given what the kernel's own
+account says, never a latency of the loads that it predicts:
 
-- one request at a time, with pauses between: what each took of the processor, by the kernel's own account of scorer and
-  store, and what it took beyond that (wire, waiting, the client's own time);
+- one request at a time, each after an idle time as the load leaves it: what it took of the processor, scorer and store
+  together, and what it took beyond that (wire, waiting, the client's own time);
 - a scorer with always more waiting: processor time per request, which says where it saturates and, against the first,
   how much longer a request takes that finds everything idle;
-- there, too, the processor time of the scorer's other threads, which write the decision log: its pauses.
+- there, too, the processor time of the scorer's other threads, which write the decision log: its pauses;
+- how fast the machine was in each quarter of a second of a load: the processor time per request then. A shared machine
+  is now twice as fast, now half; the model is asked at the speed that there was, and has the waiting to predict.
 
-All of it in turn with loads at shares of that saturation, ``repeats`` times in shuffled order, so that a machine that
-changes changes both. Percentiles are those of the median quarter
-of a second, measured and predicted alike: what another tenant of the machine does to single moments is in neither, what
-the scorer itself does ten times a second (its decision log) is in both. Beside every error stands the noise floor: half
-the range of the measured p95 over the repeats, which no model can beat, and whether the error is at most a fifth. A
-load that is beyond both fails the command. On a busy machine ``--real-time`` (as root) has
-scorer, store and load run before anything else.
+All of it in turn with loads at shares of the saturation, ``repeats`` times in shuffled order. Percentiles are those of
+the median quarter of a second, measured and predicted alike. Beside every error stands the noise floor: half the range
+of the measured p95 over the repeats, and whether the error is at most a fifth. A load that is beyond both fails the
+command. On a busy machine ``--real-time`` (as root) has scorer, store and load run before anything else.
 """
 
+import itertools
 import json
 import os
 import random
@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,10 @@ SHARES = (0.5, 0.95, 0.99)
 NAMES = ("p50", "p95", "p99")
 ALLOWED = 0.2
 SLICE_S = 0.25
+LEAST_ANSWERS = 20
+"""Of a slice that is looked at."""
+SPEEDS = np.geomspace(0.4, 6.0, 24)
+"""How many times as slow as calibrated the model is asked; beyond the last the processor is saturated anyway."""
 Figures = dict[str, Any]
 
 
@@ -61,7 +66,7 @@ def main(
     service_file: Annotated[Path | None, typer.Option("--write-service", help="Write service times here.")] = None,
     loads: Annotated[str, typer.Option(help="Loads, as shares of the saturation.")] = "0.06,0.12,0.2,0.3,0.45,0.6",
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of each open loop.")] = 8.0,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of everything.")] = 7,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of everything.")] = 5,
     *,
     real_time: Annotated[bool, typer.Option("--real-time", help="Let nothing else delay the scorer.")] = False,
     trees: Annotated[int, typer.Option(min=1)] = 300,
@@ -77,12 +82,13 @@ def main(
         closed_loop(running.port, running.requests, connections=CONNECTIONS, count=4_000)
         taken = [busy(running) for _ in range(2)]
         rates = {share: share * saturation(taken) for share in shares}
-        singles, runs = [], {share: list[Load]() for share in shares}
+        singles = {share: list[tuple[FloatArray, FloatArray]]() for share in shares}
+        runs = {share: list[Load]() for share in shares}
         plan = [(number, share) for number in range(repeats) for share in shares]
         random.Random(7).shuffle(plan)
         for done, (number, share) in enumerate(plan, start=1):
             progress.update(step, description=f"open loop at {rates[share]:,.0f}/s, {done} of {len(plan)}")
-            singles.append(single(running, number=done))
+            singles[share].append(single(running, number=done, rate=rates[share]))
             if done % len(shares) == 0:
                 taken.append(busy(running))
             runs[share].append(
@@ -93,21 +99,26 @@ def main(
                     seconds=seconds,
                     seed=number,
                     connections=CONNECTIONS,
+                    watch=running.path_s,
+                    watch_s=SLICE_S,
                 )
             )
-    found = calibration(singles, taken)
+    found = {share: calibration(singles[share], taken) for share in shares}
     with tempfile.TemporaryDirectory() as folder:
-        path = service_file or Path(folder) / "service.json"
-        service = read_service(_written(service_json(found, trees, depth), path))
+        path = Path(folder) / "service.json"
+        services = {share: read_service(_written(service_json(found[share], trees, depth), path)) for share in shares}
+    middle = found[shares[len(shares) // 2]]
+    if service_file is not None:
+        _written(service_json(middle, trees, depth), service_file)
     figures = {
         "saturation_rps": round(saturation(taken)),
-        "closed_loop_rps": round(found.closed_rps),
-        "single_request_ms": round(float(found.worker.mean()) * 1e3, 4),
-        "busy_request_ms": round(found.busy * 1e3, 4),
-        "pause_ms_per_request": round(found.beside * 1e3, 4),
+        "closed_loop_rps": round(middle.closed_rps),
+        "single_request_ms": {share: round(float(found[share].worker.mean()) * 1e3, 4) for share in shares},
+        "busy_request_ms": round(middle.busy * 1e3, 4),
+        "pause_ms_per_request": round(middle.beside * 1e3, 4),
         "seconds": seconds,
         "repeats": repeats,
-        "loads": [_compared(share, rates[share], runs[share], service) for share in shares],
+        "loads": [_compared(share, rates[share], runs[share], services[share]) for share in shares],
     }
     if json_file is not None:
         _written(figures, json_file)
@@ -116,10 +127,11 @@ def main(
 
 
 def _compared(share: float, rate: float, loads: Sequence[Load], service: ServiceTimes) -> Figures:
-    slices = [_slices(np.array(load.latencies), rate) for load in loads]
-    each = np.array([np.median(found, axis=0) for found in slices])
-    measured = np.median(np.concatenate(slices), axis=0)
-    predicted = np.median(_slices(_predicted(rate, service), rate), axis=0)
+    slices = [_watched(load) for load in loads]
+    each = np.array([np.median(some.percentiles, axis=0) for some in slices])
+    measured = np.median(np.concatenate([some.percentiles for some in slices]), axis=0)
+    spent = np.concatenate([some.spent for some in slices])
+    predicted = np.median(_predicted(rate, service, spent), axis=0)
     noise = (each.max(axis=0) - each.min(axis=0)) / 2.0 / measured
     whole = np.quantile(np.concatenate([load.latencies for load in loads]), SHARES) * 1e3
     return {
@@ -128,6 +140,9 @@ def _compared(share: float, rate: float, loads: Sequence[Load], service: Service
         "not_200": sum(sum(load.statuses.values()) - load.statuses[200] for load in loads),
         "measured_ms": _named(measured),
         "measured_whole_ms": _named(whole),
+        "processor_ms": {
+            f"p{percent}": round(float(np.percentile(spent, percent)) * 1e3, 4) for percent in (5, 50, 95)
+        },
         "model_ms": _named(predicted),
         "error": _named(predicted / measured - 1.0),
         "noise": _named(noise),
@@ -136,24 +151,54 @@ def _compared(share: float, rate: float, loads: Sequence[Load], service: Service
     }
 
 
-def _slices(latencies: FloatArray, rate: float) -> FloatArray:
-    """Return the percentiles (ms) of each slice of time, shape ``(slices, 3)``; latencies are in order of time."""
-    size = max(20, round(rate * SLICE_S))
-    rows = latencies[: len(latencies) // size * size].reshape(-1, size)
-    found: FloatArray = np.quantile(rows, SHARES, axis=1).T * 1e3
-    return found
+@dataclass(frozen=True)
+class Watched:
+    """Slices of a load: latency percentiles (ms), shape ``(slices, 3)``, processor time per request (s) in each."""
+
+    percentiles: FloatArray
+    spent: FloatArray
+
+
+def _watched(load: Load) -> Watched:
+    percentiles, spent = [], []
+    for (begun, before), (ended, after) in itertools.pairwise(load.marks):
+        if ended - begun >= LEAST_ANSWERS:
+            percentiles.append(np.quantile(load.latencies[begun:ended], SHARES) * 1e3)
+            spent.append((after - before) / (ended - begun))
+    return Watched(np.array(percentiles), np.array(spent))
+
+
+def _predicted(rate: float, service: ServiceTimes, spent: FloatArray) -> FloatArray:
+    """Return the model's percentiles (ms) of slices in which a request took ``spent`` of the processor, ``(n, 3)``."""
+    found = [_at_speed(rate, service, speed) for speed in SPEEDS]
+    taken = np.array([mean for mean, _ in found])
+    tables = np.log(np.array([percentiles for _, percentiles in found]))
+    columns = [np.interp(spent, taken, tables[:, place]) for place in range(len(SHARES))]
+    predicted: FloatArray = np.exp(np.stack(columns, axis=1))
+    return predicted
+
+
+def _at_speed(rate: float, service: ServiceTimes, slower: float, count: int = 200_000) -> tuple[float, FloatArray]:
+    """Return processor time per request (s) and percentiles (ms) of a slice, ``slower`` times as slow as calibrated.
+
+    One instance with one worker under Poisson arrivals; a request that found it idle has been woken.
+    """
+    rng = np.random.default_rng(11)
+    worker, beyond = service.draw(rng, count)
+    worker, wake = worker * slower, service.wake * slower
+    pause = service.pause_per_request * slower
+    fleet = idle_fleet(replace(service, wake=wake, pause_per_request=pause), instances=1, workers=1)
+    arrival = np.cumsum(rng.exponential(1.0 / rate, count))
+    latency = fleet.serve([0], np.stack([arrival, worker, beyond]))
+    left = arrival + latency - beyond
+    idle = np.count_nonzero(left[:-1] <= arrival[1:]) / count
+    size = max(LEAST_ANSWERS, round(rate * SLICE_S))
+    slices = np.quantile(latency[: count // size * size].reshape(-1, size), SHARES, axis=1).T * 1e3
+    return float(worker.mean() + wake * idle), np.median(slices, axis=0)
 
 
 def _named(values: FloatArray) -> dict[str, float]:
     return dict(zip(NAMES, values.round(4).tolist(), strict=True))
-
-
-def _predicted(rate: float, service: ServiceTimes, count: int = 1_000_000) -> FloatArray:
-    """Return latencies (s) of the model: one instance with one worker under Poisson arrivals."""
-    rng = np.random.default_rng(11)
-    worker, beyond = service.draw(rng, count)
-    fleet = idle_fleet(service, instances=1, workers=1)
-    return fleet.serve([0], np.stack([np.cumsum(rng.exponential(1.0 / rate, count)), worker, beyond]))
 
 
 @contextmanager
@@ -229,6 +274,7 @@ def _show(figures: Figures) -> bool:
         table.add_row(f"{100 * load['share']:.0f} %", f"{load['rate']:,}", *cells, noise, verdict)
     errors = [abs(load["error"]["p95"]) for load in figures["loads"]]
     met = sum(load["p95_met"] for load in figures["loads"])
+    alone = figures["single_request_ms"].values()
     beyond = [load for load in figures["loads"] if not (load["p95_met"] or load["p95_within_noise"])]
     console = Console(width=160)
     console.print(table)
@@ -236,7 +282,8 @@ def _show(figures: Figures) -> bool:
         f"p95: largest error {100 * max(errors):.0f} %, on average {100 * sum(errors) / len(errors):.0f} %; "
         f"{100 * ALLOWED:.0f} % met at {met} of {len(errors)} loads; {len(beyond)} beyond it and their own noise.\n"
         f"A request takes {figures['busy_request_ms']:.3f} ms of the processor when busy, "
-        f"{figures['single_request_ms']:.3f} ms alone; the decision log {figures['pause_ms_per_request']:.3f} ms. The "
+        f"{max(alone):.3f} to {min(alone):.3f} ms alone, the longer it was idle the more; the decision log "
+        f"{figures['pause_ms_per_request']:.3f} ms. The "
         f"closed loop got {figures['closed_loop_rps']:,}/s: the rest of the processor went to other work."
     )
     return not beyond

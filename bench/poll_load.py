@@ -25,6 +25,8 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     held: int = 0
+    marks: list[tuple[int, float]] = field(default_factory=list)
+    """Of an open loop that is watched: answers so far, and what the watcher said, at regular times."""
 
 
 class _Connections:
@@ -85,14 +87,25 @@ def closed_loop(port: int, requests: Sequence[bytes], *, connections: int, count
 
 
 def open_loop(
-    port: int, requests: Sequence[bytes], *, rate: float, seconds: float, seed: int, connections: int = 256
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+    connections: int = 256,
+    watch: Callable[[], float] | None = None,
+    watch_s: float = 0.25,
 ) -> Load:
-    """Send at ``rate`` per second (Poisson) for ``seconds``, whatever the answers do."""
+    """Send at ``rate`` per second (Poisson) for ``seconds``, whatever the answers do; ``watch`` is asked meanwhile."""
     load, clients = Load(), _Connections(port, connections)
     offsets = np.cumsum(np.random.default_rng(seed).exponential(1.0 / rate, int(rate * seconds)))
     begun = time.perf_counter() + 0.05
-    sent, due = 0, (begun + offsets).tolist()
+    sent, due, marked = 0, (begun + offsets).tolist(), begun
     while len(load.latencies) < len(due):
+        if watch is not None and time.perf_counter() >= marked:
+            load.marks.append((len(load.latencies), watch()))
+            marked += watch_s
         while sent < len(due) and due[sent] <= time.perf_counter():
             if not clients.idle:
                 load.held += 1
