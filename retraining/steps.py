@@ -25,7 +25,7 @@ from retraining.inspection import inspector, lake_prover
 from retraining.label_facts import label_facts
 from retraining.limits import LIMITS
 from retraining.registry import ModelRegistry
-from retraining.weekly import WeekPlan, WeekReport, decide_week, week_figures
+from retraining.weekly import WeekPlan, WeekReport, decide_week, require_every_day, week_figures
 from stores.bundle_files import MAX_FILE_BYTES
 from training.challenger import fit_challenger
 from training.command_line import gather, moment
@@ -71,6 +71,7 @@ def build_step(
     as_of_ms = moment("as-of", as_of[:10])
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms, prove=False)
+    require_every_day(rows, end)
     if decisions is not None:
         rows = weigh(rows, decisions)
     proof = lake_prover(lake, plan, as_of_ms=as_of_ms)(rows)
