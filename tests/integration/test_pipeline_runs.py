@@ -235,15 +235,18 @@ def test_a_training_that_cannot_be_done_leaves_the_champion_and_says_why(
     assert (registry.packages(), registry.history()) == before
 
 
-def test_a_key_a_day_or_a_registry_that_is_none_fails_its_step_with_the_reason(
-    passed: Execution, runner: Runner
-) -> None:
+def test_a_key_that_is_not_there_and_days_that_are_missing_fail_the_first_step_with_the_reason(runner: Runner) -> None:
     no_key = runner.start(GIVEN | {"Decisions": "models/nothing.parquet"})
     assert no_key.steps == {"Build": "Failed"}
     assert f"s3://{BUCKET}/models/nothing.parquet is not there: put it there" in no_key.reason
     no_days = runner.start(GIVEN | {"AsOf": "2026-03-14"})
     assert no_days.steps == {"Build": "Failed"}
     assert "6 of 24 days have no transaction, the first 2026-02-22" in no_days.reason
+
+
+def test_a_day_that_is_none_and_a_registry_that_is_not_there_fail_their_step_with_the_reason(
+    passed: Execution, runner: Runner
+) -> None:
     no_day = runner.start(GIVEN | {"AsOf": "yesterday"})
     assert no_day.steps == {"Build": "Failed"}
     assert "as-of 'yesterday' is not a day such as 2026-03-01 (invalid_split)" in no_day.reason
