@@ -19,6 +19,9 @@ ROOT: Final = "SM_OPT_ML"
 REASON_BYTES: Final = 1024
 """SageMaker shows no more of a reason."""
 
+NONE: Final = "none"
+"""What a job is given where a key would stand and there is none: SageMaker takes no empty argument."""
+
 
 @dataclass(frozen=True)
 class Container:

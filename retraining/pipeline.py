@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from retraining.container import NONE
 from retraining.errors import InvalidPipeline
 from retraining.steps import CHALLENGER, LABELS, LAKE, ROWS, VERDICT
 
@@ -25,6 +26,8 @@ PLACES: Final = ("Bucket", "DataKey", "JobImage", "InferenceImage", "JobRole", "
 """Where and with what it runs: parameters without a default, given by whatever starts the pipeline."""
 SUBNETS: Final = ("SubnetA", "SubnetB", "SubnetC")
 SPANS: Final[Mapping[str, int]] = {"TrainDays": 30, "ValidationDays": 7, "TestDays": 7, "LabelDelayDays": 21}
+KEYS: Final = ("Policy", "Parameters", "Decisions", "Parity")
+"""Files in the bucket: rules around the thresholds, a recipe, what rows weigh, a parity certificate; or ``none``."""
 SHARES: Final[Mapping[str, str]] = {"ReviewShare": "0.01", "InsultShare": "0.001"}
 
 _ROLE: Final = "arn:aws:iam::000000000000:role/given-at-start"
@@ -125,10 +128,10 @@ class _Steps:
         counted = {name: ParameterInteger(name, default_value=days) for name, days in {**SPANS, "Seed": 0}.items()}
         shares = {name: ParameterString(name, default_value=share) for name, share in SHARES.items()}
         approval = ParameterString("Approval", default_value="manual", enum_values=["manual", "automatic"])
-        parity = ParameterString("Parity", default_value="none")  # key of a certificate in the bucket
+        keys = {name: ParameterString(name, default_value=NONE) for name in KEYS}
         again = ParameterString("Again", default_value="no", enum_values=["no", "yes"])
         self.parameters: dict[str, Any] = {
-            **given, **counted, **shares, "Approval": approval, "Parity": parity, "Again": again,
+            **given, **counted, **shares, "Approval": approval, **keys, "Again": again,
         }  # fmt: skip
         self._join = Join
         self._run = ["s3:/", given["Bucket"], "runs", ExecutionVariables.PIPELINE_EXECUTION_ID]
@@ -145,7 +148,8 @@ class _Steps:
         spans = {
             "--as-of": "AsOf", "--train-days": "TrainDays", "--validation-days": "ValidationDays",
             "--test-days": "TestDays", "--label-delay": "LabelDelayDays", "--review-share": "ReviewShare",
-            "--insult-share": "InsultShare",
+            "--insult-share": "InsultShare", "--bucket": "Bucket", "--policy": "Policy", "--parameters": "Parameters",
+            "--decisions": "Decisions",
         }  # fmt: skip
         return self._processing("Build", "build", lake, ROWS, self._arguments(spans))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 
 from fraud.bundle import FILES, MANIFEST
 from fraud.errors import CorruptBundle
@@ -24,11 +25,12 @@ from retraining.inspection import inspector, lake_prover
 from retraining.label_facts import label_facts
 from retraining.limits import LIMITS
 from retraining.registry import ModelRegistry
-from retraining.weekly import WeekPlan, WeekReport, decide_week, week_figures
+from retraining.weekly import WeekPlan, WeekReport, decide_week, require_every_day, week_figures
 from stores.bundle_files import MAX_FILE_BYTES
 from training.challenger import fit_challenger
 from training.command_line import gather, moment
 from training.labels import read_labels
+from training.selective import weigh
 
 ARCHIVE: Final = "model.tar.gz"
 VERDICT: Final = "verdict.json"
@@ -40,15 +42,22 @@ REASON_CHARS: Final = 900
 """Of a refusal's reasons in the verdict: SageMaker shows 1,024 characters of a failed pipeline's reason."""
 
 
-def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) -> int:
+def build_step(
+    container: Container, *, as_of: str, plan: WeekPlan, repo: Path, decisions: pa.Table | None = None
+) -> int:
     """Write the training set of a week with the leak prover's proof of it, and return its rows.
 
     Parameters
     ----------
     as_of
         Day of the iteration, or a schedule's time of that day.
+    plan
+        Goes with the rows: its rules and its recipe are what the next steps fit and judge by.
     repo
         Feast repository.
+    decisions
+        Table of :func:`training.selective.read_decisions`: rows weigh one over the probability with which they were
+        let through; null when each stands for itself.
 
     Raises
     ------
@@ -62,6 +71,9 @@ def build_step(container: Container, *, as_of: str, plan: WeekPlan, repo: Path) 
     as_of_ms = moment("as-of", as_of[:10])
     start, _, _, end = plan.edges(as_of_ms)
     rows, read_plan = gather(lake, repo, start_ms=start, end_ms=end, as_of_ms=as_of_ms, prove=False)
+    require_every_day(rows, end)
+    if decisions is not None:
+        rows = weigh(rows, decisions)
     proof = lake_prover(lake, plan, as_of_ms=as_of_ms)(rows)
     about = {"plan": msgspec.to_builtins(plan), "read_plan": read_plan, "proof": proof}
     write_rows(rows, container.processing(ROWS), about)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from fraud.calibration import Calibration
 from fraud.features import CONTEXT_FEATURES, FEATURE_NAMES
@@ -225,9 +226,12 @@ class _Advance(xgb.callback.TrainingCallback):
 def fit_calibration(margins: FloatArray, is_fraud: BoolArray, *, weights: FloatArray | None = None) -> Calibration:
     """Return the logistic calibration of ``margins``; one that would not increase is left as it is (slope 1).
 
-    ``weights`` are those of :class:`Rows`.
+    ``weights`` are those of :class:`Rows`. Sums over many rows are rounded as they are shared out among threads, so
+    there is one: the same rows give the same bits on any number of cores, and nobody spins for a fit of two numbers.
     """
-    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(margins[:, None], is_fraud, sample_weight=weights)
+    model = LogisticRegression(C=1e6, max_iter=1000)
+    with threadpool_limits(_THREADS, "blas"):
+        fitted = model.fit(margins[:, None], is_fraud, sample_weight=weights)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return Calibration(slope, intercept) if slope > 0.0 else Calibration(1.0, 0.0)
 

@@ -16,12 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fraud.policy import OUTCOMES
 from training.dataset import TrainingSet
 from training.errors import InvalidMetricInput, UnreadableSource
 from training.ranking import BoolArray, FloatArray
 
 LARGEST_WEIGHT: Final = 50.0
 """No row speaks for more than this many; larger weights are cut, which favours what was let through often."""
+
+_DECISIONS: Final = pa.schema([("transaction_id", pa.string()), ("outcome", pa.string()), ("propensity", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,20 @@ def read_decisions(path: Path) -> pa.Table:
     Raises
     ------
     UnreadableSource
-        The file is missing, no Parquet, or lacks a column.
+        The file is missing, no Parquet, lacks a column, or has one that is no text or no number; or an outcome is none
+        that there is.
     """
-    names = ["transaction_id", "outcome", "propensity"]
+    names = ", ".join(_DECISIONS.names)
     if not path.is_file():
-        raise UnreadableSource(f"{path}: no such file; decisions are a Parquet file with {', '.join(names)}")
+        raise UnreadableSource(f"{path}: no such file; decisions are a Parquet file with {names}")
     try:
-        return pq.read_table(path, columns=names)
-    except pa.ArrowInvalid as error:
-        raise UnreadableSource(f"{path}: not readable as decisions ({error}); needed are {', '.join(names)}") from None
+        found = pq.read_table(path, columns=_DECISIONS.names).select(_DECISIONS.names).cast(_DECISIONS)
+    except (pa.ArrowException, KeyError) as error:
+        raise UnreadableSource(f"{path}: not readable as decisions ({error}); needed are {names}") from None
+    strange = [outcome for outcome in pc.unique(found["outcome"]).to_pylist() if outcome not in OUTCOMES]
+    if strange:
+        raise UnreadableSource(f"{path}: outcome {strange[0]!r} is none of {', '.join(OUTCOMES)}")
+    return found
 
 
 def weigh(rows: TrainingSet, decisions: pa.Table) -> TrainingSet:

@@ -9,19 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from retraining.__main__ import main as one_machine
 from retraining.exchange import read_rows
 from retraining.jobs import ROOT
 from retraining.pipeline import GOLDEN
+from retraining.registry import Registry
 from retraining.sagemaker_registry import SageMakerRegistry
 from retraining.steps import plan_of
+from retraining.verdict import Verdict
 from simulation.config import WorldConfig
 from simulation.lake import write
 from simulation.world import generate
+from tests.support.bundles import bundle_files
 from tests.support.hosting import empty_account, sagemaker_hosting
 from tests.support.pipelines import Execution, Runner
 from training.challenger import fit_challenger
+from training.dataset import read_log
 from training.profiles import write_profiles
 
 BUCKET, GROUP = "tollgate-dev-lake-123456789012", "tollgate-dev-scorer"
@@ -53,11 +61,17 @@ def aws() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def s3(aws: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    lake = tmp_path_factory.mktemp("pipeline") / "lake"
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline") / "lake"
     config = WorldConfig(days=48, transactions_per_day=500, seed=3, start=date(2026, 1, 5), fraud_share=0.04)
-    write(generate(config), lake)
-    write_profiles(lake, progress=lambda *_: None)
+    write(generate(config), folder)
+    write_profiles(folder, progress=lambda *_: None)
+    (folder / "truth.parquet").unlink()  # a bucket has none
+    return folder
+
+
+@pytest.fixture(scope="module")
+def s3(aws: str, lake: Path) -> Any:
     client = boto3.client("s3")
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     for path in [*lake.glob("transactions/*/*"), *lake.glob("profiles/*/*"), lake / "labels.parquet"]:
@@ -111,6 +125,47 @@ def test_the_jobs_make_the_bundle_that_one_process_makes(passed: Execution, s3: 
     fitted = fit_challenger(rows, plan_of(about), as_of_ms=rows.as_of_ms, read_plan=about["read_plan"], root=ROOT)
     version = hashlib.sha256(fitted.files["manifest.json"]).hexdigest()[:16]
     assert version == passed.files["Judge", "Verdict"]["challenger"]
+
+
+def test_decisions_parameters_and_policy_give_the_model_and_the_verdict_of_a_week_on_one_machine(
+    lake: Path, runner: Runner, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = read_log(lake, 0, 2**42)
+    place = np.arange(len(log))
+    decisions = pa.table({
+        "transaction_id": log["transaction_id"],
+        "outcome": pa.array(np.where(place % 50 == 0, "decline", "approve").tolist()),
+        "propensity": pa.array(np.where(place % 50 <= 1, 0.3, 1.0)),
+    })  # fmt: skip
+    files = {name: tmp_path / f"{name}.file" for name in ("decisions", "parameters", "policy")}
+    pq.write_table(decisions, files["decisions"])
+    files["parameters"].write_text('{"recipe": {"depth": 3, "trees": 40, "learning_rate": 0.3}}')
+    files["policy"].write_text('{"missing_outcome": "review", "control_share": 0.005}')
+    champion = bundle_files(seed=7)
+    for name in ("laptop", "pipeline"):
+        known = Registry(tmp_path / name)
+        known.promote(known.add(champion).version, Verdict(()), as_of_ms=1)
+    spans = {"--train-days": 12, "--validation-days": 6, "--test-days": 6, "--label-delay": 14}
+    words = [str(word) for pair in spans.items() for word in pair]
+    words += [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    week = ["week", "--lake", str(lake), "--models", str(tmp_path / "laptop"), "--as-of", GIVEN["AsOf"][:10], *words]
+    monkeypatch.setattr("sys.argv", ["retraining", *week, "--json", str(tmp_path / "week.json")])
+    with pytest.raises(SystemExit):
+        one_machine()
+    laptop = json.loads((tmp_path / "week.json").read_text())
+    for name, path in files.items():
+        s3.upload_file(str(path), BUCKET, f"models/{name}")
+    keys = {name.capitalize(): f"models/{name}" for name in files}
+    jobs = runner.start(GIVEN | keys | {"Registry": f"file:{tmp_path / 'pipeline'}"}).files["Judge", "Verdict"]
+    assert jobs["challenger"] == laptop["challenger"]
+    assert (jobs["promoted"], jobs["rows"], jobs["frauds"]) == (laptop["promoted"], laptop["rows"], laptop["frauds"])
+    said = [{check["name"]: check for check in report["verdict"]["checks"]} for report in (jobs, laptop)]
+    assert "by their weights they are worth" in said[0]["enough_mature_frauds"]["evidence"]
+    for checks in said:
+        checks["scores_in_time"].pop("evidence")  # a measurement
+    assert said[0] == said[1]
+    provenance = json.loads((tmp_path / "pipeline/versions" / jobs["challenger"] / "provenance.json").read_text())
+    assert (provenance["recipe"]["depth"], provenance["recipe"]["trees"]) == (3, 40)
 
 
 def test_a_doubled_start_changes_nothing(passed: Execution, runner: Runner, registry: SageMakerRegistry) -> None:
@@ -178,6 +233,15 @@ def test_a_training_that_cannot_be_done_leaves_the_champion_and_says_why(
     assert (no_seed.outcome, no_seed.steps) == ("Failed", {"Fit": "Failed"})
     assert "seed '-1' is no whole number (invalid_pipeline)" in no_seed.reason
     assert (registry.packages(), registry.history()) == before
+
+
+def test_a_key_that_is_not_there_and_days_that_are_missing_fail_the_first_step_with_the_reason(runner: Runner) -> None:
+    no_key = runner.start(GIVEN | {"Decisions": "models/nothing.parquet"})
+    assert no_key.steps == {"Build": "Failed"}
+    assert f"s3://{BUCKET}/models/nothing.parquet is not there: put it there" in no_key.reason
+    no_days = runner.start(GIVEN | {"AsOf": "2026-03-14"})
+    assert no_days.steps == {"Build": "Failed"}
+    assert "6 of 24 days have no transaction, the first 2026-02-22" in no_days.reason
 
 
 def test_a_day_that_is_none_and_a_registry_that_is_not_there_fail_their_step_with_the_reason(

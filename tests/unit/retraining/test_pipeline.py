@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
-from retraining.pipeline import GOLDEN, NAME, PLACES, SUBNETS
+from infra import learning
+from retraining.pipeline import GOLDEN, KEYS, NAME, PLACES, SUBNETS
 from tests.support.pipelines import Execution, Runner, StartRefused, StepFailed, _Run
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +89,31 @@ def test_every_job_is_one_that_sagemaker_takes(definition: Any, runner: Runner) 
     assert jobs["Build"]["NetworkConfig"]["VpcConfig"]["Subnets"] == ["subnet-1", "subnet-2", "subnet-3"]
     assert jobs["Fit"]["VpcConfig"]["SecurityGroupIds"] == ["sg-12345678"]
     assert "--as-of" in jobs["Build"]["AppSpecification"]["ContainerArguments"]
+
+
+def test_a_key_is_none_unless_given_and_goes_to_the_job_that_reads_it(definition: Any, runner: Runner) -> None:
+    declared = {item["Name"]: item for item in definition["Parameters"]}
+    assert [declared[name]["DefaultValue"] for name in KEYS] == ["none"] * 4
+    keys = {name: f"models/{name.lower()}" for name in KEYS}
+    for given, run in ((dict.fromkeys(KEYS, "none"), an_execution(runner)), (keys, an_execution(runner, **keys))):
+        told = {}
+        for step in definition["Steps"]:
+            if step["Type"] == "Processing":
+                words = runner.arguments(step, run)["AppSpecification"]["ContainerArguments"]
+                told[step["Name"]] = dict(zip(words[::2], words[1::2], strict=True))
+        asked = {name: told["Judge" if name == "Parity" else "Build"][f"--{name.lower()}"] for name in KEYS}
+        assert asked == given
+        assert told["Build"]["--bucket"] == told["Judge"]["--bucket"] == GIVEN["Bucket"]
+
+
+def test_the_jobs_role_reads_where_keys_are_said_to_lie() -> None:
+    said = re.findall(r"`(models/[a-z]+\.[a-z]+)`", (ROOT / "docs/retraining.md").read_text())
+    assert len(set(said)) == len(KEYS)
+    policies = learning.build().to_dict()["Resources"]["JobRole"]["Properties"]["Policies"]
+    statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    read = [one for one in statements if one["Action"] == ["s3:GetObject"]]
+    allowed = [place["Fn::Sub"][0] for one in read for place in one["Resource"]]
+    assert "${Bucket}/models/*" in allowed
 
 
 def test_an_argument_of_the_wrong_kind_is_found_before_a_job_starts(definition: Any, runner: Runner) -> None:

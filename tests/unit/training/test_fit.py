@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from fraud.calibration import Calibration
 from fraud.features import FEATURE_NAMES
@@ -160,3 +161,14 @@ def test_thresholds_and_calibration_count_each_row_as_often_as_it_stands_for() -
     one, other = fit_calibration(margins, is_fraud, weights=weight), fit_calibration(margins[places], is_fraud[places])
     assert one.slope == pytest.approx(other.slope, rel=1e-4)
     assert one.intercept == pytest.approx(other.intercept, rel=1e-4)
+
+
+def test_a_calibration_has_the_same_bits_whatever_threads_there_are() -> None:
+    rng = np.random.default_rng(28_000)
+    margins = rng.normal(-4.0, 2.0, 28_000)
+    is_fraud = rng.random(28_000) < 1.0 / (1.0 + np.exp(-margins))
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            found.append(fit_calibration(margins, is_fraud))
+    assert found[0] == found[1]
