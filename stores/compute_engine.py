@@ -10,7 +10,7 @@ values, never none. A run that was killed is simply started again: rows it has w
 (or written again with the same bytes), the others follow; Feast notes the interval as materialized only at the end.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +28,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 
 from stores.encoded_columns import ENCODED, TakesColumns, encode_columns, key_messages
+from stores.errors import UnreadableSource
 from stores.layout import encode_value
 from stores.view_join import source_of
 
@@ -106,6 +107,7 @@ class StreamingEngine(LocalComputeEngine):
         with _bar(task, getattr(tables, "rows", 0)) as advance, ThreadPoolExecutor(1) as pool:
             writing: Future[int] | None = None
             for table in tables:
+                _refuse_nobody(source.name, table, column.join_keys)
                 named = table.rename_columns([renamed.get(name, name) for name in table.column_names])
                 for start in range(0, named.num_rows, size):
                     write = self._prepared(view, named.slice(start, size), column.timestamp_column)
@@ -130,6 +132,15 @@ class StreamingEngine(LocalComputeEngine):
             return int(rows.num_rows)
 
         return written
+
+
+def _refuse_nobody(source: str, table: Any, keys: Sequence[str]) -> None:
+    for name in keys:
+        if name in table.column_names and table[name].null_count:
+            raise UnreadableSource(
+                f"source {source!r} holds {table[name].null_count} nulls in join key {name!r}; "
+                "give each row its key, or leave it out of the source"
+            )
 
 
 @contextmanager

@@ -9,6 +9,12 @@ class InvalidEntityFrame(TollgateError):
     code = "invalid_entity_frame"
 
 
+class UnfitRows(TollgateError):
+    """Rows to be appended to a source miss a column, hold a null in a key or time, or do not fit its types."""
+
+    code = "unfit_rows"
+
+
 class UnreadableSource(TollgateError):
     """Files of a source are missing, broken, or not of the declared columns and types."""
 

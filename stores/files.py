@@ -2,7 +2,6 @@
 
 import functools
 import operator
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 import pyarrow.fs as pfs
 
-from stores.columns import MOMENT, joined, moments
-from stores.errors import UnreadableSource, UnsupportedRequest
-from stores.parts import DAY_COLUMN, broken_part, checked, missing_days, refuse_null_values, rows_by_day
+from stores.columns import MOMENT, moments
+from stores.errors import UnreadableSource
+from stores.parts import (
+    DAY_COLUMN,
+    broken_part,
+    checked,
+    missing_days,
+    refuse_null_values,
+    require_iso_days,
+    require_times,
+    rows_by_day,
+)
 
 READ_AHEAD: Final = 4
 """Batches decoded ahead of the one in hand: bounds the memory of reading."""
@@ -76,7 +84,14 @@ class Span:
 
 
 def read_files(
-    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None, *, declared: Any = None
+    location: Location,
+    columns: Sequence[str],
+    time: str,
+    span: Span,
+    wanted: Any = None,
+    *,
+    declared: Any = None,
+    whole: Sequence[str] = (),
 ) -> Any:
     """Return the rows of a span as an Arrow table of ``columns``; times are ``timestamp[us, UTC]``.
 
@@ -94,6 +109,8 @@ def read_files(
         A further Arrow filter, or null.
     declared
         Arrow schema of the source, or null: its columns must be of these types, and hold no null where it has none.
+    whole
+        Further columns that must hold no null.
 
     Raises
     ------
@@ -101,12 +118,19 @@ def read_files(
         Nothing there, a broken file, a missing column, a type that differs from file to file or from the declared
         one, a null; the message names file and column.
     """
-    batches = list(read_batches(location, columns, time, span, wanted, declared=declared))
+    batches = list(read_batches(location, columns, time, span, wanted, declared=declared, whole=whole))
     return pa.concat_tables(batches[1:]) if len(batches) > 1 else batches[0]
 
 
 def read_batches(
-    location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any = None, *, declared: Any = None
+    location: Location,
+    columns: Sequence[str],
+    time: str,
+    span: Span,
+    wanted: Any = None,
+    *,
+    declared: Any = None,
+    whole: Sequence[str] = (),
 ) -> Iterator[Any]:
     """Yield what :func:`read_files` returns in parts, in order; the first has no rows, so that there always is one.
 
@@ -117,15 +141,31 @@ def read_batches(
     """
     dataset, condition = _prepared(location, (*columns, time), time, span, wanted, declared)
     names = list(columns)
+    filled = {*whole, *(field.name for field in declared or () if not field.nullable)}
     yield _in_moments(pa.Table.from_batches([], pa.schema([dataset.schema.field(name) for name in names])))
     try:
         for found in dataset.scanner(columns=names, filter=condition, batch_readahead=READ_AHEAD).scan_batches():
             if found.record_batch.num_rows:
-                refuse_null_values(found.fragment, found.record_batch, declared)
+                refuse_null_values(found.fragment, found.record_batch, filled)
                 yield _in_moments(pa.Table.from_batches([found.record_batch]))
     except (pa.ArrowException, OSError) as error:
         place = broken_part(dataset, names) or location.address
         raise UnreadableSource(f"{place} cannot be read: {error}") from error
+
+
+def count_rows(location: Location, columns: Sequence[str], time: str, span: Span) -> int:
+    """Return how many rows :func:`read_files` would give, without reading other columns than their time.
+
+    Raises
+    ------
+    UnreadableSource
+        As :func:`read_files`.
+    """
+    dataset, condition = _prepared(location, (*columns, time), time, span, None, None)
+    try:
+        return int(dataset.count_rows(filter=condition))
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
 
 
 def count_days(
@@ -155,6 +195,9 @@ def _prepared(
     """Return the files of a span, checked, and the condition its rows fulfil."""
     try:
         dataset = _open(location)
+        by_day = span.by_day and DAY_COLUMN in dataset.schema.names
+        if by_day:
+            require_iso_days(dataset)
         dataset = checked(dataset, columns, _days(dataset.schema, span), declared)
         missing = [name for name in columns if name not in dataset.schema.names]
         if missing:
@@ -162,6 +205,7 @@ def _prepared(
                 f"{location.address} has no column {', '.join(map(repr, missing))}; it has {dataset.schema.names}"
             )
         condition = _condition(dataset.schema, time, span)
+        require_times(dataset, time, by_day=by_day)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
     if wanted is not None:
@@ -183,7 +227,7 @@ def _open(location: Location) -> Any:
         raise UnreadableSource(f"{location.address} does not exist; write the data first, or correct the path")
     if info.type == pfs.FileType.File:
         return pds.dataset(path, filesystem=filesystem, format="parquet")
-    days = _DAYS if _has_days(filesystem, path, info) else "hive"
+    days = _DAYS if has_days(filesystem, path, info) else "hive"
     dataset = pds.dataset(path, filesystem=filesystem, format="parquet", partitioning=days)
     if not dataset.files:
         raise UnreadableSource(f"{location.address} holds no Parquet file")
@@ -231,52 +275,8 @@ def _day(time_us: int) -> str:
     return str(pc.strftime(pa.scalar(time_us, pa.timestamp("us")), format="%Y-%m-%d"))
 
 
-def append_rows(location: Location, table: Any, *, time: str = "", partitions: Sequence[str] = ()) -> None:
-    """Add rows as new part files; what is there is never rewritten.
-
-    Parameters
-    ----------
-    location
-        A folder. It need not exist.
-    table
-        The rows.
-    time
-        The column of their time. Where the folder is partitioned by ``dt``, rows go to the UTC day of it.
-    partitions
-        Columns to partition by, hive style.
-
-    Raises
-    ------
-    UnsupportedRequest
-        The location is one file, to which nothing can be appended.
-    UnreadableSource
-        The rows could not be written.
-    """
-    filesystem, path = location.open()
-    info = filesystem.get_file_info(path)
-    if info.type == pfs.FileType.File:
-        raise UnsupportedRequest(f"{location.address} is one file; point the source at a folder to append to it")
-    table = table.combine_chunks()
-    by = list(partitions)
-    if time and not by and _has_days(filesystem, path, info):
-        days = pc.strftime(moments(joined(table[time])), format="%Y-%m-%d")
-        table, by = table.append_column(DAY_COLUMN, days), [DAY_COLUMN]
-    schema = pa.schema([table.schema.field(name) for name in by])
-    try:
-        pds.write_dataset(
-            table,
-            path,
-            filesystem=filesystem,
-            format="parquet",
-            partitioning=pds.partitioning(schema, flavor="hive") if by else None,
-            basename_template=f"part-{uuid.uuid4().hex}-{{i}}.parquet",
-            existing_data_behavior="overwrite_or_ignore",
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableSource(f"{location.address} cannot be written: {error}") from error
-
-
-def _has_days(filesystem: Any, path: str, info: Any) -> bool:
+def has_days(filesystem: Any, path: str, info: Any) -> bool:
+    """Return whether a folder is partitioned by day."""
     if info.type == pfs.FileType.NotFound:
         return False
     inside = filesystem.get_file_info(pfs.FileSelector(path))

@@ -18,7 +18,7 @@ from stores.columns import IntArray, integers, joined
 from stores.context_arrays import context_arrays
 from stores.errors import InvalidEntityFrame
 from stores.files import Location
-from stores.log import Log, load_log
+from stores.log import Log, load_log, log_days
 from stores.tags import CONTEXT_TAG, VELOCITY_TAG, tagged_entity
 from stores.velocity_slabs import MOST_ROWS, VelocitySlabs
 from stores.view_join import Rows, ViewRows, join_keys, require_columns, require_numbers, view_name
@@ -159,7 +159,9 @@ class HistoryRequest:
             return None
         times = self.rows.as_of_us // 1000
         last = int(times.max()) if len(times) else 0
-        return load_log(lake_of(self.locations[stated[0]]), last_ms=last, arrivals=self.as_known is not None)
+        lake = lake_of(self.locations[stated[0]])
+        log_days(lake, last_ms=last)  # refuses a log with a gap
+        return load_log(lake, last_ms=last, arrivals=self.as_known is not None)
 
     def _asked(self) -> Asked:
         table = self.rows.table

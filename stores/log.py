@@ -181,18 +181,17 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     >>> from stores.files import Location
     >>> load_log(Location("build/demo/lake"), first_ms=1_770_000_000_000)  # doctest: +SKIP
     """
-    first = None if first_ms is None else (first_ms - REACH_MS) * 1000
-    last = None if last_ms is None else last_ms * 1000 - 1
+    span = _reach(first_ms, last_ms)
     columns = (*_CHANGE_COLUMNS, _CREATED) if arrivals else _CHANGE_COLUMNS
     source = lake.within(TRANSACTIONS)
     numbers = {entity: KeyNumbers() for entity in ENTITIES}
     changes, arrived = [], []
-    for table in read_batches(source, columns, _TIME, Span(first, last, by_day=True), declared=LOG_SCHEMA):
+    for table in read_batches(source, columns, _TIME, span, declared=LOG_SCHEMA):
         changes.append(transaction_changes(table))
         arrived.append(microseconds(table[_CREATED]) if arrivals else np.empty(0, np.int64))
         for entity, column in JOIN_KEYS.items():
             numbers[entity].add(table[column])
-    reports = _read_reports(lake, first, last)
+    reports = _read_reports(lake, span.first_us, span.last_us)
     if arrivals:
         arrived.append(microseconds(reports[_CREATED]))
     count = sum(map(len, changes))
@@ -205,18 +204,22 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     return Log(keys, np.concatenate(changes), of_transactions, report_changes(reports), of_reports, when)
 
 
-def log_days(lake: Location, *, first_ms: int, last_ms: int) -> dict[str, int]:
+def log_days(lake: Location, *, first_ms: int | None = None, last_ms: int | None = None) -> dict[str, int]:
     """Return the transactions of each day that questions asked from ``first_ms`` to ``last_ms`` may see, by ISO day.
 
-    Days are in order; there are none where the log is not kept by day.
+    Null is no bound. Days are in order; there are none where the log is not kept by day.
 
     Raises
     ------
     UnreadableSource
         A file is missing, broken or lacks a column, or a whole day is missing between two busy ones.
     """
-    span = Span((first_ms - REACH_MS) * 1000, last_ms * 1000 - 1, by_day=True)
-    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, span, declared=LOG_SCHEMA)
+    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, _reach(first_ms, last_ms), declared=LOG_SCHEMA)
+
+
+def _reach(first_ms: int | None, last_ms: int | None) -> Span:
+    first = None if first_ms is None else (first_ms - REACH_MS) * 1000
+    return Span(first, None if last_ms is None else last_ms * 1000 - 1, by_day=True)
 
 
 def transaction_changes(table: Any) -> Changes:

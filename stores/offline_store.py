@@ -33,16 +33,17 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel
 from feast.utils import make_tzaware
 
+from stores.appending import append_rows, fitted
 from stores.as_known import AsKnown, asked_as_known
 from stores.columns import microseconds
 from stores.errors import InvalidEntityFrame, InvalidStoreConfig, UnsupportedRequest
-from stores.files import Location, Span, append_rows
+from stores.files import Location, Span
 from stores.history_request import HistoryRequest
 from stores.offline_job import AsOfRetrievalJob
 from stores.pull import Pull
 from stores.tags import tagged_entity
 from stores.velocity_slabs import MOST_ROWS
-from stores.view_join import Rows, source_of, view_name
+from stores.view_join import Rows, require_columns, source_of, stored_names, view_name
 
 
 class AsOfOfflineStoreConfig(FeastConfigBaseModel):
@@ -182,10 +183,12 @@ class AsOfOfflineStore(OfflineStore):
     def offline_write_batch(
         config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Append rows to a view's batch source as new part files.
+        """Append rows to a view's batch source as new part files, in the types of those that lie there.
 
         Raises
         ------
+        UnfitRows
+            A key or a time is null, or a column is missing or does not fit the files that lie there.
         UnsupportedRequest
             The source is the transaction log, which holds transactions and no states, or is one file.
         """
@@ -194,7 +197,8 @@ class AsOfOfflineStore(OfflineStore):
             raise UnsupportedRequest(
                 f"{feature_view.name} is computed from the transaction log; append transactions there"
             )
-        append_rows(_located(config, source), table, time=source.timestamp_field)
+        where, names = _located(config, source), stored_names(feature_view)
+        append_rows(where, fitted(where, table, whole=(*names.keys, *names.times)), time=names.times[0])
         if progress is not None:
             progress(table.num_rows)
 
@@ -236,6 +240,9 @@ def _pull(
 
 def _entity_rows(frame: pd.DataFrame) -> tuple[Rows, str]:
     """Return the rows asked about and the name of their time."""
+    twice = frame.columns[frame.columns.duplicated()].unique().tolist()
+    if twice:
+        raise InvalidEntityFrame(f"column {twice[0]!r} is there more than once; drop or rename the others")
     try:
         time = infer_event_timestamp_from_entity_df(dict(zip(frame.columns, frame.dtypes, strict=True)))
         table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -243,10 +250,11 @@ def _entity_rows(frame: pd.DataFrame) -> tuple[Rows, str]:
         raise InvalidEntityFrame(f"the rows cannot be read: {error}") from error
     if not pa.types.is_timestamp(table[time].type):
         if len(frame):
-            raise InvalidEntityFrame(f"column {time!r} is {table[time].type}, not a time")
+            raise InvalidEntityFrame(
+                f"column {time!r} is {table[time].type}, not a time; convert it with pandas.to_datetime(..., utc=True)"
+            )
         table = table.set_column(table.column_names.index(time), time, pa.array([], pa.timestamp("us", "UTC")))
-    if table[time].null_count:
-        raise InvalidEntityFrame(f"column {time!r} holds {table[time].null_count} nulls; every row needs its time")
+    require_columns(table, (time,), nulls=False, advice="every row needs its time")
     return Rows(table, microseconds(table[time])), time
 
 

@@ -6,13 +6,15 @@ itself. Types may differ from file to file where no value can change: whole numb
 unit, a column of nothing but nulls.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pds
 
 from stores.errors import UnreadableSource
@@ -89,11 +91,61 @@ def _check(part: Any, schema: Any, wanted: Any, columns: Sequence[str], declared
             raise UnreadableSource(f"{part.path} has column {name!r} as {found}, {told} {expected}")
 
 
-def refuse_null_values(part: Any, batch: Any, declared: Any) -> None:
-    """Raise :class:`UnreadableSource` when rows of a file hold nulls where a schema has none."""
-    for name in batch.schema.names if declared is not None else ():
-        if name in declared.names and not declared.field(name).nullable and batch.column(name).null_count:
+def refuse_null_values(part: Any, batch: Any, whole: Container[str]) -> None:
+    """Raise :class:`UnreadableSource` when rows of a file hold nulls in one of the columns that must be ``whole``."""
+    for name in batch.schema.names:
+        if name in whole and batch.column(name).null_count:
             raise UnreadableSource(f"{part.path} holds {batch.column(name).null_count} nulls in column {name!r}")
+
+
+def require_iso_days(dataset: Any) -> None:
+    """Raise :class:`UnreadableSource` unless every day of a data set is written ``YYYY-MM-DD``.
+
+    Days are chosen by comparing texts, so that one written otherwise would be left out without a word.
+    """
+    for part in dataset.get_fragments():
+        day = pds.get_partition_keys(part.partition_expression).get(DAY_COLUMN)
+        if day is not None and _start_of(day) is None:
+            raise UnreadableSource(f"{part.path} lies in {DAY_COLUMN}={day}; name the day as {DAY_COLUMN}=2026-01-31")
+
+
+def require_times(dataset: Any, time: str, *, by_day: bool) -> None:
+    """Raise :class:`UnreadableSource` when a file holds rows that no span of time would find.
+
+    Those are rows without a time and, in a log kept ``by_day``, rows of another UTC day than their folder's. Where the
+    footer tells, and it mostly does, no row is read.
+    """
+    with ThreadPoolExecutor(FOOTERS_AT_A_TIME) as pool:
+        for _ in pool.map(partial(_require_times, time=time, by_day=by_day), dataset.get_fragments()):
+            pass
+
+
+def _require_times(part: Any, time: str, *, by_day: bool) -> None:
+    day = pds.get_partition_keys(part.partition_expression).get(DAY_COLUMN) if by_day else None
+    start, kind, lost = _start_of(day), part.physical_schema.field(time).type, pc.field(time).is_null()
+    try:
+        nulls = part.count_rows(filter=lost)
+        if nulls:
+            raise UnreadableSource(f"{part.path} holds {nulls} nulls in column {time!r}; every row needs its time")
+        if start is None or not pa.types.is_timestamp(kind):
+            return
+        first, end = (pa.scalar(edge, pa.timestamp("s")).cast(kind) for edge in (start, start + timedelta(days=1)))
+        others = part.count_rows(filter=(pc.field(time) < first) | (pc.field(time) >= end))
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableSource(f"{part.path} cannot be read: {error}") from error
+    if others:
+        raise UnreadableSource(
+            f"{part.path} holds {others} rows of other days in column {time!r}; move each to the folder of its UTC day"
+        )
+
+
+def _start_of(day: str | None) -> datetime | None:
+    """Return the begin of a day as it must be written, without a zone; null for anything else."""
+    try:
+        found = date.fromisoformat(day or "")
+    except ValueError:
+        return None
+    return datetime(found.year, found.month, found.day) if found.isoformat() == day else None  # noqa: DTZ001 - Arrow takes none as UTC
 
 
 def _same_kind(found: Any, expected: Any) -> bool:

@@ -1,6 +1,6 @@
 """One reading of a source for materialization, or of a saved dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 from stores.asof import EVER, Moments, newest_rows, sort_rows
 from stores.columns import microseconds
-from stores.files import Location, Span, read_batches, read_files
+from stores.files import Location, Span, count_rows, read_batches, read_files
 from stores.history_request import lake_of
-from stores.log import load_log
+from stores.log import load_log, log_days
 from stores.offline_job import Tables
-from stores.view_join import RowKeys, refuse_nulls
+from stores.view_join import RowKeys
 from stores.windows_join import LatestStates
 
 
@@ -37,10 +37,10 @@ class Pull:
     def _columns(self) -> list[str]:
         return [name for name in dict.fromkeys((*self.keys, *self.features, self.time, self.created)) if name]
 
-    def every(self) -> Iterator[Any]:
-        """Yield every row of the span."""
-        for table in read_batches(self.location, self._columns, self.time, self.span):
-            yield self._keyed(table)
+    def every(self) -> Tables:
+        """Return every row of the span, read while it is taken."""
+        rows = count_rows(self.location, self._columns, self.time, self.span)
+        return Tables(rows, map(self._keyed, read_batches(self.location, self._columns, self.time, self.span)))
 
     def _keyed(self, table: Any) -> Any:
         if self.keys:
@@ -49,11 +49,11 @@ class Pull:
 
     def newest(self) -> Tables:
         """Return the newest row of each key; of two of one time the one created last."""
-        table = read_files(self.location, self._columns, self.time, self.span)
-        refuse_nulls(self.location, table, (*self.keys, self.time))
+        created = self.created or self.time
+        table = read_files(self.location, self._columns, self.time, self.span, whole=self.keys)
         keys = RowKeys(table, self.keys)
         times = microseconds(table[self.time])
-        rows = sort_rows(keys.numbers, times, microseconds(table[self.created or self.time]), keys.count)
+        rows = sort_rows(keys.numbers, times, microseconds(table[created]), keys.count)
         numbers = np.unique(keys.numbers[keys.numbers >= 0])
         bound = np.full(len(numbers), EVER, np.int64)
         newest = self._keyed(table.take(pa.array(newest_rows(rows, Moments(numbers, bound, -bound, bound)))))
@@ -63,6 +63,8 @@ class Pull:
         """Return the state of each entity that changed in the span, as of its end."""
         last = None if self.span.last_us is None else self.span.last_us // 1000 + 1
         first = -(1 << 62) if self.span.first_us is None else -(-self.span.first_us // 1000)
-        log = load_log(lake_of(self.location), last_ms=last)
+        lake = lake_of(self.location)
+        log_days(lake, last_ms=last)  # refuses a log with a gap: a state is what the whole past left
+        log = load_log(lake, last_ms=last)
         latest = LatestStates(log, entity, first_ms=first, columns=self.features, time=self.time)
         return Tables(latest.row_count(), latest.tables())

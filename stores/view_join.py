@@ -1,6 +1,6 @@
 """Ordinary views joined to the rows asked about, as of each row's time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -73,21 +73,17 @@ class ViewRows:
     """
 
     def __init__(self, view: FeatureView, features: Sequence[str], location: Location, as_of_us: IntArray) -> None:
-        source = source_of(view)
-        original = {new: old for old, new in (source.field_mapping or {}).items()}
+        names = stored_names(view)
         self._view, self._location = view, location
         self._asked_keys = [asked for _, asked in join_keys(view)]
-        self._wanted = {feature: original.get(feature, feature) for feature in features}
+        self._wanted = {feature: names.of(feature) for feature in features}
         self._lifetime = (view.ttl or timedelta(0)) // timedelta(microseconds=1)
         self._strict = int(view.tags.get(PIT_TAG) == "strict")
-        stored = [original.get(name, name) for name, _ in join_keys(view)]
-        created = source.created_timestamp_column or source.timestamp_field
-        times = (source.timestamp_field, created)
+        stored, times = names.keys, names.times
         first, last = (int(as_of_us.min()), int(as_of_us.max())) if len(as_of_us) else (0, 0)
         span = Span(first - self._lifetime if self._lifetime else None, last - self._strict)
         columns = list(dict.fromkeys((*stored, *self._wanted.values(), *times)))
-        table = read_files(location, columns, source.timestamp_field, span)
-        refuse_nulls(location, table, (*stored, *times))
+        table = read_files(location, columns, times[0], span, whole=(*stored, *times))
         self._keys = RowKeys(table, stored)
         self._sorted = sort_rows(
             self._keys.numbers, microseconds(table[times[0]]), microseconds(table[times[1]]), self._keys.count
@@ -121,6 +117,40 @@ def source_of(view: FeatureView) -> DataSource:
     if view.batch_source is None:
         raise UnsupportedRequest(f"view {view.name} has no batch source, so it has no history")
     return view.batch_source
+
+
+@dataclass(frozen=True)
+class StoredNames:
+    """What the files behind a view call its columns.
+
+    Parameters
+    ----------
+    keys
+        Its join keys.
+    times
+        Event time and created time; event time twice where there is no other.
+    original
+        By the name in the view, of the columns that the source renames.
+    """
+
+    keys: Sequence[str]
+    times: tuple[str, str]
+    original: Mapping[str, str]
+
+    def of(self, name: str) -> str:
+        """Return the name in the files of a column of the view."""
+        return self.original.get(name, name)
+
+
+def stored_names(view: FeatureView) -> StoredNames:
+    """Return what the files behind a view call its columns."""
+    source = source_of(view)
+    original = {new: old for old, new in (source.field_mapping or {}).items()}
+    time, created = (
+        original.get(name, name)
+        for name in (source.timestamp_field, source.created_timestamp_column or source.timestamp_field)
+    )
+    return StoredNames([original.get(name, name) for name, _ in join_keys(view)], (time, created), original)
 
 
 def view_name(view: FeatureView | OnDemandFeatureView | FeatureViewProjection) -> str:
@@ -190,7 +220,10 @@ def require_columns(table: Any, names: Sequence[str], *, nulls: bool = True, adv
         if name not in table.column_names:
             raise InvalidEntityFrame(f"the rows have no column {name!r}; they have {table.column_names}")
         if not nulls and table[name].null_count:
-            raise InvalidEntityFrame(f"column {name!r} holds {table[name].null_count} nulls; {advice}")
+            row = pc.index(table[name].is_null(), pa.scalar(value=True)).as_py()
+            raise InvalidEntityFrame(
+                f"column {name!r} holds {table[name].null_count} nulls, the first in row {row}; {advice}"
+            )
 
 
 def require_numbers(table: Any, name: str, kind: Any) -> None:
@@ -209,10 +242,3 @@ def require_numbers(table: Any, name: str, kind: Any) -> None:
                     f"column {name!r} holds {value.as_py()!r} in row {row}, which is no {kind}"
                 ) from None
         raise
-
-
-def refuse_nulls(location: Location, table: Any, names: Sequence[str]) -> None:
-    """Raise :class:`UnreadableSource` when a source holds nulls where it must not."""
-    for name in names:
-        if table[name].null_count:
-            raise UnreadableSource(f"{location.address} holds {table[name].null_count} nulls in column {name!r}")

@@ -351,7 +351,7 @@ def test_contradictions_and_nulls_are_refused_by_name(world: World) -> None:
         (frame.assign(latitude=["x", "1", "2"]), "'latitude' holds 'x' in row 0, which is no double"),
         (
             frame.assign(amount_minor=pd.array([1, None, 3], "Int64")),
-            "'amount_minor' holds 1 nulls; every payment has an amount, in minor units",
+            "'amount_minor' holds 1 nulls, the first in row 1; every payment has an amount, in minor units",
         ),
     ):
         with pytest.raises(InvalidEntityFrame, match=word):

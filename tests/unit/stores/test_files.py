@@ -1,4 +1,4 @@
-"""Parquet read by columns and time, and appended to."""
+"""Parquet read by columns and time."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stores.errors import UnreadableSource, UnsupportedRequest
-from stores.files import Location, Span, append_rows, read_files
-from tests.support.lakes import DAY_MS, MOMENT, START_MS, random_payments, write_lake
+from stores.errors import UnreadableSource
+from stores.files import Location, Span, read_files
+from tests.support.lakes import START_MS, random_payments, write_lake
 
 COLUMNS = ("transaction_id", "event_timestamp")
 
@@ -57,22 +57,3 @@ def test_a_time_without_zone_is_utc(tmp_path: Path) -> None:
     times = pa.array([START_MS, START_MS + 1], pa.int64()).cast(pa.timestamp("ms"))
     pq.write_table(pa.table({"transaction_id": ["a", "b"], "event_timestamp": times}), tmp_path / "naive.parquet")
     assert times_in(tmp_path / "naive.parquet", Span(START_MS * 1000 + 1)) == [(START_MS + 1) * 1000]
-
-
-def test_appending_leaves_what_is_there_and_finds_the_day(tmp_path: Path) -> None:
-    write_lake(tmp_path, random_payments(4, 20))
-    log = tmp_path / "transactions"
-    before = {path: path.read_bytes() for path in log.rglob("*.parquet")}
-    time = START_MS + 3 * DAY_MS
-    rows = pa.table({"transaction_id": ["late"], "event_timestamp": pa.array([time * 1000], pa.int64()).cast(MOMENT)})
-    append_rows(Location(str(log)), rows, time="event_timestamp")
-    append_rows(Location(str(log)), rows, time="event_timestamp")
-    assert {path: path.read_bytes() for path in before} == before
-    assert times_in(log, Span(time * 1000, time * 1000, by_day=True)) == [time * 1000] * 2
-
-
-def test_one_file_takes_no_more_rows(tmp_path: Path) -> None:
-    table = pa.table({"a": [1]})
-    pq.write_table(table, tmp_path / "one.parquet")
-    with pytest.raises(UnsupportedRequest, match="is one file"):
-        append_rows(Location(str(tmp_path / "one.parquet")), table)

@@ -9,6 +9,7 @@ import pytest
 
 from fraud.velocity import entity_key, report_change, transaction_change
 from fraud.windows import ENTITIES, Entity
+from stores.appending import append_rows
 from stores.errors import UnreadableSource
 from stores.files import Location
 from stores.log import REACH_MS, Log, load_log
@@ -55,8 +56,7 @@ def test_a_transaction_logged_twice_counts_once(tmp_path: Path) -> None:
     write_lake(tmp_path / "once", payments)
     write_lake(tmp_path / "twice", payments)
     again = pa.Table.from_pylist([log_row(payment) for payment in payments[10:20]], SCHEMA)
-    day = min((tmp_path / "twice" / "transactions").iterdir())
-    pq.write_table(again, day / "part-1.parquet")
+    append_rows(Location(str(tmp_path / "twice" / "transactions")), again, time="event_timestamp")
     once, twice = (load_log(Location(str(tmp_path / name))) for name in ("once", "twice"))
     for card in range(10):
         assert changes_of(once, "card", f"c{card}") == changes_of(twice, "card", f"c{card}")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,7 +12,7 @@ from stores.errors import UnreadableSource
 from stores.files import Location, Span, read_files
 from stores.log import load_log
 from stores.parts import missing_days
-from tests.support.lakes import MOMENT, START_MS, random_payments, write_lake
+from tests.support.lakes import DAY_MS, MOMENT, START_MS, random_payments, write_lake
 
 
 def written(folder: Path, **files: dict[str, Any]) -> Location:
@@ -89,6 +90,57 @@ def test_a_drifted_partition_of_the_log_is_named(tmp_path: Path) -> None:
     pq.write_table(table.drop_columns(["latitude"]), last)
     with pytest.raises(UnreadableSource, match=rf"{last.parent.name}/part-0\.parquet has no column 'latitude'"):
         load_log(Location(str(tmp_path)))
+
+
+def rewritten(path: Path, times: Any, *, footer: bool = True) -> None:
+    table = pq.read_table(path, partitioning=None)
+    place = table.schema.get_field_index("event_timestamp")
+    pq.write_table(table.set_column(place, "event_timestamp", times(table)), path, write_statistics=footer)
+
+
+@pytest.mark.parametrize("footer", [True, False])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_row_without_a_time_is_not_lost_between_two_bounds(tmp_path: Path, bounded: bool, footer: bool) -> None:
+    write_lake(tmp_path, random_payments(72, 60))
+    last = max((tmp_path / "transactions").rglob("*.parquet"))
+    rewritten(last, lambda table: pa.array([None, *table["event_timestamp"].to_pylist()[1:]], MOMENT), footer=footer)
+    bounds = {"first_ms": START_MS - 1, "last_ms": START_MS} if bounded else {}
+    with pytest.raises(UnreadableSource, match=r"part-0\.parquet holds 1 nulls in column 'event_timestamp'"):
+        load_log(Location(str(tmp_path)), **bounds)
+
+
+def test_an_ordinary_source_without_a_time_is_named_too(tmp_path: Path) -> None:
+    location = written(tmp_path / "timeless", a={"x": [1]}, b={"x": [2]})
+    pq.write_table(pa.table({"x": [3], "event_timestamp": pa.nulls(1)}), tmp_path / "timeless" / "c.parquet")
+    with pytest.raises(UnreadableSource, match=r"timeless/c\.parquet holds 1 nulls in column 'event_timestamp'"):
+        read_files(location, ["x"], "event_timestamp", Span(0, START_MS * 1000))
+
+
+@pytest.mark.parametrize("footer", [True, False])
+def test_a_row_of_another_day_than_its_folders_is_not_lost(tmp_path: Path, footer: bool) -> None:
+    payments = random_payments(73, 60)
+    write_lake(tmp_path, payments)
+    last = max((tmp_path / "transactions").rglob("*.parquet"))
+    rewritten(
+        last,
+        lambda table: pc.subtract(table["event_timestamp"], pa.scalar(DAY_MS * 1000, pa.duration("us"))),
+        footer=footer,
+    )
+    said = r"part-0\.parquet holds \d+ rows of other days in column 'event_timestamp'; move each to the folder"
+    with pytest.raises(UnreadableSource, match=said):
+        load_log(Location(str(tmp_path)), first_ms=START_MS - 1)
+    table = pq.read_table(last, partitioning=None)
+    elsewhere = Location(str(last.parent))  # the same file, where no folder says a day
+    assert len(read_files(elsewhere, ["event_timestamp"], "event_timestamp", Span(by_day=True))) == len(table)
+
+
+@pytest.mark.parametrize("day", ["20260131", "2026-1-31", "31.01.2026"])
+def test_a_day_written_otherwise_is_refused(tmp_path: Path, day: str) -> None:
+    write_lake(tmp_path, random_payments(74, 60))
+    folder = min((tmp_path / "transactions").iterdir())
+    folder.rename(folder.with_name(f"dt={day}"))
+    with pytest.raises(UnreadableSource, match=f"lies in dt={day}; name the day as dt=2026-01-31"):
+        load_log(Location(str(tmp_path)), first_ms=START_MS - 1)
 
 
 def test_quiet_days_are_not_missing() -> None:
