@@ -12,7 +12,8 @@ import pytest
 
 from fraud.windows import ENTITIES
 from stores.errors import UnreadableSource
-from stores.files import Location, Span, append_rows, read_files
+from stores.appending import append_rows
+from stores.files import Location, Span, read_files
 from stores.log import load_log
 from stores.table_writing import write_tables
 from stores.velocity_slabs import VelocitySlabs
