@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud.windows import ENTITIES
-from stores.errors import UnreadableSource
 from stores.appending import append_rows
+from stores.errors import UnreadableSource
 from stores.files import Location, Span, read_files
 from stores.log import load_log
 from stores.table_writing import write_tables
