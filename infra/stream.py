@@ -10,9 +10,9 @@ from typing import Any, Final
 from troposphere import GetAtt, Ref, Sub, Template, awslambda
 
 from fraud.settings import PREFIX
-from infra.alarms import STREAM_EVENTS
 from infra.blueprint import DIGEST, INTERFACES_EXCUSED, Blueprint, allow, key_use, name, subnets, vpc_access
 from infra.data import tables
+from infra.metrics import STREAM_EVENTS
 from infra.names import STREAM
 from infra.store_users import online_store, store_password
 from infra.watching import add_alarms, add_metric_filters

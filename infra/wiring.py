@@ -7,12 +7,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from infra.alarms import VARIANT, rollout_guards
+from infra.alarms import rollout_guards
 from infra.autoscaling import Scaling
 from infra.deployer import Deployer
 from infra.endpoint import Place
 from infra.environment import Environment
 from infra.errors import MissingPrerequisite, WrongAccount
+from infra.metrics import VARIANT
 from infra.names import DECISIONS, address, plain_name
 
 Clients = Callable[[str], Any]

@@ -13,7 +13,8 @@ from botocore.validate import ParamValidator
 
 from fraud.settings import PREFIX, Settings, read_settings
 from infra import data, learning, rendering, rollouts, stream
-from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS, rollout_guards
+from infra.alarms import ALARMS, rollout_guards
+from infra.metrics import LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
 from infra.names import VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
