@@ -32,7 +32,7 @@ all of them again and rewrites this page; `make bench ARGS=NAME` runs one.
 
 VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "backfill_10m": ("backfill", "--rows", "10000000", "--repeats", "1"),
-    "false_positives_handbook": ("false_positives", "--data", "handbook", "--delays", "7"),
+    "false_positives_handbook": ("false_positives", "--data", "handbook"),
     "false_positives_simulated": ("false_positives", "--data", "simulated"),
     "history_10m": ("history", "--rows", "10000000", "--repeats", "1"),
     "kills_dynamodb": ("kills", "--store", "dynamodb", "--transactions", "3000"),

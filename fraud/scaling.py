@@ -136,6 +136,13 @@ class MonthlyPeak:
     to_hour: int
     min_instances: int
 
+    def __post_init__(self) -> None:
+        """Refuse days and hours that a schedule could not say."""
+        if not self.days or not (self.days == (LAST_DAY,) or all(1 <= day <= 31 for day in self.days)):
+            raise InvalidScalingPlan(f"{self.name}: days {self.days} are neither 1 to 31 nor the last day alone")
+        if not 0 <= self.from_hour < self.to_hour <= 23:
+            raise InvalidScalingPlan(f"{self.name}: hours {self.from_hour} to {self.to_hour} are not in order, 0 to 23")
+
     def covers(self, local: datetime) -> bool:
         """Return whether a moment in local time lies in the peak."""
         last = (local + timedelta(days=1)).month != local.month
@@ -152,6 +159,11 @@ class Promotion:
     first: date
     last: date
     min_instances: int
+
+    def __post_init__(self) -> None:
+        """Refuse dates out of order."""
+        if self.last < self.first:
+            raise InvalidScalingPlan(f"{self.name}: it ends on {self.last}, before it begins on {self.first}")
 
     def covers(self, local: datetime) -> bool:
         """Return whether a moment in local time lies in the promotion."""
@@ -173,7 +185,13 @@ class ScalingPlan:
     promotions: tuple[Promotion, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse limits out of order and peaks whose ends would cut another short."""
+        """Refuse an unknown time zone, limits out of order and peaks whose ends would cut another short."""
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError):
+            raise InvalidScalingPlan(
+                f"time zone {self.timezone!r} is not known here; write one as Europe/Berlin, and have tzdata installed"
+            ) from None
         if not 1 <= self.limits.min_instances <= self.limits.max_instances:
             raise InvalidScalingPlan(f"{self.limits} is out of order")
         for peak in self._peaks():

@@ -25,7 +25,7 @@ from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
 from infra.names import plain_name
 from infra.publishing import publish as publish_file
 from infra.redrive import redrive as put_back
-from infra.screens import plan_as_json, show_json, show_plan, show_rows
+from infra.screens import plan_as_json, show_json, show_plan, show_rows, show_unready
 from infra.stacks import STACKS, Stack
 from infra.wiring import Wired, clients, prefix_lists, wire
 
@@ -73,8 +73,7 @@ def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -
             account.discard(made)
         plans.append((stack, made))
         show_plan(console, made, account.name(stack))
-    for missing in environment.unready():
-        console.print(f"[yellow]{missing} is still made of zeros[/]: deploy needs its digest")
+    show_unready(console, environment)
     write_figures([plan_as_json(made, account.name(stack)) for stack, made in plans], json_file)
 
 

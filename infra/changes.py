@@ -12,19 +12,9 @@ from infra.emulator import Skipped
 from infra.environment import Environment
 from infra.errors import ProtectedStack, StackRefused, StackStuck
 from infra.rules import KEPT
+from infra.stack_states import GOOD, NEW, NONE, SHELL, remedy
 from infra.stacks import STACKS, Stack, parameters
 
-NONE: Final = "NONE"
-"""Status of a stack that does not exist."""
-
-_NEW: Final = frozenset({NONE, "REVIEW_IN_PROGRESS"})
-_SHELL: Final = frozenset({"ROLLBACK_COMPLETE"})
-_GOOD: Final = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"})
-_REMEDIES: Final[Mapping[str, str]] = {
-    "UPDATE_ROLLBACK_FAILED": "run 'aws cloudformation continue-update-rollback --stack-name {name}'",
-    "ROLLBACK_FAILED": "look at its events, then run 'aws cloudformation delete-stack --stack-name {name}'",
-    "DELETE_FAILED": "look at its events, then run 'aws cloudformation delete-stack --stack-name {name}' again",
-}
 _POLL_S: Final = 2.0
 _CLEARING: Final = 900
 """Looks at a stack that is being cleared away, half an hour, before a person is asked."""
@@ -148,10 +138,10 @@ class Account:
         if self._emulated:
             template, skipped = emulator.reduce(template)
             body = emulator.body(template)
-        if status in _SHELL:
+        if status in SHELL:
             added = (Change("Add", title, item["Type"], "", ()) for title, item in template["Resources"].items())
             return Plan(stack, tuple(added), skipped=tuple(skipped), creates=True, remains=True)
-        creates = status in _NEW
+        creates = status in NEW
         name = f"tollgate-{int(time.time())}"
         if not self._create(stack, name, body, template, creates=creates):
             return Plan(stack, skipped=tuple(skipped))
@@ -214,12 +204,11 @@ class Account:
     def _settled(self, stack: Stack, *, clear: bool) -> str:
         """Return a status in which a change set can be made, or that of a shell which may not be removed."""
         status, name = self.status(stack), self.name(stack)
-        if status in _SHELL:
+        if status in SHELL:
             return self._cleared(stack) if clear else status
-        if status in _GOOD or status in _NEW:
+        if status in GOOD or status in NEW:
             return status
-        remedy = _REMEDIES.get(status, "wait for its end and run the command again").format(name=name)
-        raise StackStuck(f"{name} is {status}; {remedy}")
+        raise StackStuck(f"{name} is {status}; {remedy(status, name)}")
 
     def _cleared(self, stack: Stack) -> str:
         """Remove the shell of a creation that failed."""
@@ -230,9 +219,9 @@ class Account:
             status = self.status(stack)
             if status in (NONE, "DELETE_COMPLETE"):
                 return NONE
-            if status != "DELETE_IN_PROGRESS" and status not in _SHELL:  # seen at first: it has not begun
-                remedy = _REMEDIES["DELETE_FAILED"].format(name=name)
-                raise StackStuck(f"{name}, left by a failed creation, is {status}: {self._reasons(stack)}; {remedy}")
+            if status != "DELETE_IN_PROGRESS" and status not in SHELL:  # seen at first: it has not begun
+                way_out = remedy("DELETE_FAILED", name)
+                raise StackStuck(f"{name}, left by a failed creation, is {status}: {self._reasons(stack)}; {way_out}")
             self._pause(_POLL_S)
         raise StackStuck(f"{name}, left by a failed creation, is still {status}; look at its events and run again")
 
@@ -240,7 +229,7 @@ class Account:
         given = parameters(template, self._environment, self._found)
         needed = {value.split("/")[3] for value in given.values() if value.startswith("/")} - {stack.name}
         by_name = {item.name: item for item in STACKS}
-        return tuple(sorted(other for other in needed if self.status(by_name[other]) not in _GOOD))
+        return tuple(sorted(other for other in needed if self.status(by_name[other]) not in GOOD))
 
     def _create(self, stack: Stack, name: str, body: str, template: Mapping[str, Any], *, creates: bool) -> bool:
         """Make a change set; return false when there is nothing to change and AWS says so at once."""

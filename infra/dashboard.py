@@ -5,37 +5,47 @@ from typing import Any, Final
 
 from troposphere import Sub, cloudwatch
 
-from infra.alarms import ENDPOINT, LOGGED, NAMESPACE, NODES, SCORER, SCORER_EVENTS, STREAM_EVENTS
 from infra.blueprint import Blueprint, name
+from infra.metrics import (
+    CONSUMER,
+    ENDPOINT,
+    HOSTING,
+    LOGGED,
+    NAMESPACE,
+    NODES,
+    SCORER,
+    SCORER_EVENTS,
+    STREAM,
+    STREAM_EVENTS,
+)
 
 _SCORER: Final = ["EndpointName", ENDPOINT["EndpointName"], "VariantName", ENDPOINT["VariantName"]]
-_CONSUMER: Final = ["FunctionName", "tollgate-${Environment}-stream"]
-_STREAM: Final = ["StreamName", "tollgate-${Environment}-transactions"]
+_CONSUMER: Final = ["FunctionName", CONSUMER["FunctionName"]]
+_STREAM: Final = ["StreamName", STREAM["StreamName"]]
 _NODES: Final = [["CacheClusterId", node["CacheClusterId"]] for node in NODES[:3]]
 
 _ALL: Final = ["Service", SCORER["Service"]]
 
-_HOSTING: Final = "AWS/SageMaker"
 # Title, then one line a metric: namespace, metric, dimensions, statistic.
 _Line = tuple[str, str, list[str], str]
 WIDGETS: Final[tuple[tuple[str, tuple[_Line, ...]], ...]] = (
     (
         "Requests and errors",
         (
-            (_HOSTING, "Invocations", _SCORER, "Sum"),
-            (_HOSTING, "Invocation4XXErrors", _SCORER, "Sum"),
-            (_HOSTING, "Invocation5XXErrors", _SCORER, "Sum"),
+            (HOSTING, "Invocations", _SCORER, "Sum"),
+            (HOSTING, "Invocation4XXErrors", _SCORER, "Sum"),
+            (HOSTING, "Invocation5XXErrors", _SCORER, "Sum"),
         ),
     ),
     (
         "Time in the container, µs",
-        tuple((_HOSTING, "ModelLatency", _SCORER, statistic) for statistic in ("p50", "p95", "p99")),
+        tuple((HOSTING, "ModelLatency", _SCORER, statistic) for statistic in ("p50", "p95", "p99")),
     ),
     (
         "Load of an instance",
         (
-            (_HOSTING, "InvocationsPerInstance", _SCORER, "Sum"),
-            (_HOSTING, "ConcurrentRequestsPerModel", _SCORER, "Maximum"),
+            (HOSTING, "InvocationsPerInstance", _SCORER, "Sum"),
+            (HOSTING, "ConcurrentRequestsPerModel", _SCORER, "Maximum"),
         ),
     ),
     ("Decisions", tuple((NAMESPACE, name, _ALL, "Sum") for name in ("Approve", "Review", "Decline", "Degraded"))),

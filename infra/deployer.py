@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from infra.endpoint import FROM_TAG, PACKAGE_TAG, PREVIOUS_TAG, Package, Place, Release, deployment, release
 from infra.environment import Hosting
 from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
+from infra.names import environment_of
 
 NONE: Final = "None"
 """Status of an endpoint that does not exist."""
@@ -225,7 +226,8 @@ class Deployer:
             )
         if now.status == "UpdateRollbackFailed":
             raise EndpointStuck(
-                f"{self._endpoint} serves two configurations at once ({now.failure}); run 'python -m infra rollback'"
+                f"{self._endpoint} serves two configurations at once ({now.failure}); run "
+                f"'python -m infra rollback {environment_of(self._endpoint)}'"
             )
         if now.status == "OutOfService":
             raise EndpointStuck(f"{self._endpoint} is OutOfService: {now.failure}; ask AWS support")
@@ -243,7 +245,10 @@ class Deployer:
         states = {alarm["AlarmName"]: alarm["StateValue"] for alarm in alarms}
         for guard in self._guards:
             if guard not in states:
-                raise MissingPrerequisite(f"the alarm {guard} does not exist; deploy the serving stack first")
+                raise MissingPrerequisite(
+                    f"the alarm {guard} does not exist: deploy the serving stack first, "
+                    f"'python -m infra deploy {environment_of(self._endpoint)} --stack serving'"
+                )
             if states[guard] == "ALARM":
                 raise AlarmRaised(f"{guard} is raised: a rollout would come back at once; see docs/runbook.md")
 

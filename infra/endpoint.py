@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fraud.settings import PREFIX
-from infra.alarms import VARIANT
 from infra.environment import Hosting
+from infra.metrics import VARIANT
 from infra.names import SCORER
 
 STARTUP_S: Final = 300

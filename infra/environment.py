@@ -10,6 +10,9 @@ from infra.errors import InvalidEnvironment
 from infra.names import plain_name
 
 FOLDER: Final = Path(__file__).parent / "environments"
+PARALLEL: Final = 4
+"""Batches of one shard at a time; each entity's records stay in order."""
+
 _ZEROS: Final = "0" * 64
 
 
@@ -133,7 +136,7 @@ _TEXTS: Final = {
     "account.owner": r"[\w .@/+=:-]+",
     "account.cost_centre": r"[\w .@/+=:-]+",
     "account.alarm_email": r"(\S+@\S+)?",
-    "network.prefix": r"(10\.[0-9]{1,3}|172\.(1[6-9]|2[0-9]|3[01])|192\.168)",
+    "network.prefix": r"(10\.([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])|172\.(1[6-9]|2[0-9]|3[01])|192\.168)",
     "data.store": r"redis|dynamodb",
     "data.cache_node": r"cache\.[a-z0-9.]+",
     "data.currency": r"[A-Z]{3}",
@@ -177,6 +180,12 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
         registry = f"{environment.account.id}.dkr.ecr.{environment.account.region}.amazonaws.com/"
         if not getattr(environment.images, item.name).startswith(registry):
             raise InvalidEnvironment(f"{path.name}: images.{item.name.rstrip('_')} does not lie in {registry}")
+    needed = environment.data.shards * PARALLEL
+    if environment.stream.concurrency < needed:
+        raise InvalidEnvironment(
+            f"{path.name}: stream.concurrency={environment.stream.concurrency} holds {environment.data.shards} shards "
+            f"back; each takes {PARALLEL} batches at a time, so it has to be {needed} or more"
+        )
     return environment
 
 

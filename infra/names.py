@@ -32,6 +32,17 @@ def plain_name(environment: str, suffix: str) -> str:
     return f"{PRODUCT}-{environment}-{suffix}"
 
 
+def environment_of(name: str) -> str:
+    """Return the environment of something that :func:`plain_name` has named.
+
+    Examples
+    --------
+    >>> environment_of("tollgate-dev-scorer")
+    'dev'
+    """
+    return name.removeprefix(f"{PRODUCT}-").partition("-")[0]
+
+
 def address(environment: str, stack: str, key: str) -> str:
     """Return the SSM parameter in which ``stack`` says ``key``.
 

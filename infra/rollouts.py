@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from troposphere import GetAtt, Ref, Sub, awslambda, events, sqs
 
-from infra.blueprint import DIGEST, Blueprint, allow, arn, document, key_use, name
+from infra.blueprint import DIGEST, Blueprint, allow, arn, document, key_grant, key_use, name
 from infra.names import GROUP
 
 HANDLER: Final = "infra.approval.lambda_handler"
@@ -23,15 +23,12 @@ HOSTING_ACTIONS: Final = [
         "DescribeModel",
         "ListTags",
         "UpdateEndpoint",
+        "UpdateEndpointWeightsAndCapacities",  # Application Auto Scaling asks whether its caller might
     )
 ]
 SCALING_ACTIONS: Final = [
     f"application-autoscaling:{action}"
     for action in ("DeleteScheduledAction", "PutScalingPolicy", "PutScheduledAction", "RegisterScalableTarget")
-]
-SCALING_READS: Final = [
-    f"application-autoscaling:{what}"
-    for what in ("DescribeScalableTargets", "DescribeScalingPolicies", "DescribeScheduledActions")
 ]
 
 
@@ -149,20 +146,27 @@ def _deployer_permissions(blueprint: Blueprint, key: Any, group: Any, queue: Any
         allow("Hosting", HOSTING_ACTIONS, ours),
         allow(
             "Packages",
-            ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages", "sagemaker:UpdateModelPackage"],
+            ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"],
             [arn("sagemaker", f"{kind}/tollgate-${{Environment}}-scorer*") for kind in REGISTRY],
         ),
         pass_role(blueprint.take("serving", "scorer-role-arn"), "sagemaker"),
         allow(
             "Alarms",
-            ["cloudwatch:DescribeAlarms", "cloudwatch:PutMetricAlarm"],
+            ["cloudwatch:DescribeAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"],
             [arn("cloudwatch", "alarm:tollgate-${Environment}-*")],
         ),
+        # Application Auto Scaling makes and replaces these for whoever puts a target tracking policy.
+        allow(
+            "TrackingAlarms",
+            ["cloudwatch:DeleteAlarms", "cloudwatch:DescribeAlarms", "cloudwatch:PutMetricAlarm"],
+            [arn("cloudwatch", "alarm:TargetTracking-endpoint/tollgate-${Environment}-scorer/*")],
+        ),
         allow("Scaling", SCALING_ACTIONS, [scaled], sagemaker_only),
-        allow("ScalingReads", SCALING_READS, ["*"]),
+        allow("ScalingReads", ["application-autoscaling:DescribeScheduledActions"], ["*"]),
         allow("ScalingRole", ["iam:CreateServiceLinkedRole"], [linked]),
-        allow("Names", ["ssm:GetParameter", "ssm:GetParameters"], [arn("ssm", "parameter/tollgate/${Environment}/*")]),
+        allow("Names", ["ssm:GetParameters"], [arn("ssm", "parameter/tollgate/${Environment}/*")]),
         key_use(key, write=True),
+        key_grant(key),
         allow("Letters", ["sqs:SendMessage"], [GetAtt(queue, "Arn")]),
         allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [GetAtt(group, "Arn")]),
         allow("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.changes import Plan
+from infra.environment import Environment
 from infra.rules import KEPT
 
 _MARKS: Final = {"Add": "[green]+[/]", "Modify": "[yellow]~[/]", "Remove": "[red]-[/]", "Import": "[blue]>[/]"}
@@ -52,6 +53,14 @@ def plan_as_json(plan: Plan, name: str) -> dict[str, Any]:
         "changes": [asdict(change) for change in plan.changes],
         "skipped": [asdict(item) for item in plan.skipped],
     }
+
+
+def show_unready(console: Console, environment: Environment) -> None:
+    """Print what of an environment somebody still has to fill in."""
+    for missing in environment.unready():
+        console.print(f"[yellow]{missing} is still made of zeros[/]: deploy needs its digest")
+    if not environment.account.alarm_email:
+        console.print("[yellow]account.alarm_email is empty[/]: nobody will be told of an alarm")
 
 
 def show_rows(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from troposphere import GetAtt, Ref, Sub, Template, iam
 
-from infra.alarms import NAMESPACE, SCORER_EVENTS
 from infra.blueprint import INTERFACES_EXCUSED, Blueprint, allow, arn, document, key_use, name, vpc_access
 from infra.dashboard import add_dashboard
 from infra.data import tables
 from infra.decisions import add_decisions
+from infra.metrics import NAMESPACE, SCORER_EVENTS
 from infra.names import SCORER
 from infra.store_users import store_password
 from infra.watching import add_alarms, add_metric_filters

@@ -10,9 +10,10 @@ from typing import Any, Final
 from troposphere import GetAtt, Ref, Sub, Template, awslambda
 
 from fraud.settings import PREFIX
-from infra.alarms import STREAM_EVENTS
 from infra.blueprint import DIGEST, INTERFACES_EXCUSED, Blueprint, allow, key_use, name, subnets, vpc_access
 from infra.data import tables
+from infra.environment import PARALLEL
+from infra.metrics import STREAM_EVENTS
 from infra.names import STREAM
 from infra.store_users import online_store, store_password
 from infra.watching import add_alarms, add_metric_filters
@@ -26,9 +27,6 @@ TIMEOUT_S: Final = 60
 RETRIES: Final = 1_000
 RECORD_AGE_S: Final = 6 * 3600
 """A record that could not be applied for so long goes to the bucket instead, whole."""
-
-PARALLEL: Final = 4
-"""Batches of one shard at a time; each entity's records stay in order."""
 
 STORE_ACTIONS: Final = ["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:PutItem"]
 """What a writer of the online store asks DynamoDB for."""

@@ -5,8 +5,10 @@ from typing import Any
 
 from troposphere import Ref, Sub, cloudwatch, logs
 
-from infra.alarms import ALARMS, LOGGED, Alarm, LoggedMetric
+from infra.alarm import Alarm
+from infra.alarms import ALARMS
 from infra.blueprint import Blueprint, name
+from infra.metrics import LOGGED, LoggedMetric
 
 
 def add_alarms(blueprint: Blueprint) -> None:

@@ -1,5 +1,6 @@
 """Puts the tools together for one environment: clients, what the stacks gave, the deployer, its scaling."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from infra.alarms import VARIANT, rollout_guards
+from infra.alarms import rollout_guards
 from infra.autoscaling import Scaling
 from infra.deployer import Deployer
 from infra.endpoint import Place
 from infra.environment import Environment
-from infra.errors import MissingPrerequisite, WrongAccount
+from infra.errors import InvalidEnvironment, MissingPrerequisite, WrongAccount
+from infra.metrics import VARIANT
 from infra.names import DECISIONS, address, plain_name
 
 Clients = Callable[[str], Any]
@@ -34,9 +36,12 @@ def clients(environment: Environment, endpoint_url: str = "") -> Clients:
 
     Raises
     ------
+    InvalidEnvironment
+        There is no such region, or none with SageMaker.
     WrongAccount
         The credentials belong to another account.
     """
+    _check_region(environment)
 
     def client(service: str) -> Any:
         # An emulator's answer to a call it does not know is a server error: trying that again helps nobody.
@@ -53,6 +58,22 @@ def clients(environment: Environment, endpoint_url: str = "") -> Clients:
             f"take others, or correct account.id in infra/environments/{environment.name}.toml"
         )
     return client
+
+
+def _check_region(environment: Environment) -> None:
+    """Refuse a region before it becomes a host name that nobody answers for."""
+    region, session = environment.account.region, boto3.Session()
+    known = [
+        name
+        for partition in session.get_available_partitions()
+        for name in session.get_available_regions("sagemaker", partition_name=partition)
+    ]
+    if region not in known:
+        near = ", ".join(difflib.get_close_matches(region, known)) or "none that is like it"
+        raise InvalidEnvironment(
+            f"{region} is no region with SageMaker that boto3 {boto3.__version__} knows (near: {near}); correct "
+            f"account.region in infra/environments/{environment.name}.toml, or take a newer boto3"
+        )
 
 
 def prefix_lists(client: Clients, environment: Environment) -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER, SCORER_EVENTS, STREAM_EVENTS, LoggedMetric
+from infra.alarms import ALARMS
+from infra.metrics import LOGGED, NAMESPACE, SCORER, SCORER_EVENTS, STREAM_EVENTS, LoggedMetric
 from retraining.endpoint import SHIFT
 from streaming import handler
 from tests.support.bundles import write_test_bundle

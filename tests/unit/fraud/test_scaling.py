@@ -118,6 +118,26 @@ def test_monthly_peaks_of_different_hours_are_refused() -> None:
         dataclasses.replace(PLAN, monthly=(*PLAN.monthly, other))
 
 
+@pytest.mark.parametrize(
+    ("days", "hours"),
+    [((), (6, 20)), ((0, 15), (6, 20)), ((32,), (6, 20)), ((25,), (20, 6)), ((25,), (6, 24)), ((25,), (-1, 6))],
+)
+def test_monthly_peak_that_no_schedule_can_say_is_refused(days: tuple[int, ...], hours: tuple[int, int]) -> None:
+    with pytest.raises(InvalidScalingPlan, match="payday"):
+        MonthlyPeak("payday", days, *hours, min_instances=15)
+
+
+def test_promotion_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(InvalidScalingPlan, match="sale: it ends on 2026-11-26, before"):
+        Promotion("sale", date(2026, 11, 27), date(2026, 11, 26), min_instances=15)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlim", "", "../etc"])
+def test_unknown_time_zone_is_refused(zone: str) -> None:
+    with pytest.raises(InvalidScalingPlan, match="time zone"):
+        dataclasses.replace(PLAN, timezone=zone)
+
+
 def test_normal_peak_survives_the_loss_of_a_zone() -> None:
     assert spread(2, PLAN.limits.zones) <= PLAN.limits.min_instances
     for needed in range(1, 40):

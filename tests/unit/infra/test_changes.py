@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import botocore.session
 import pytest
 from botocore.exceptions import ClientError
+from botocore.model import StringShape
 
-from infra.changes import NONE, Account, Plan
+from infra.changes import Account, Plan
 from infra.environment import read_environment
 from infra.errors import ProtectedStack, StackRefused, StackStuck
+from infra.stack_states import GOOD, NEW, NONE, SHELL, remedy
 from infra.stacks import STACKS, Stack
 
 BY_NAME = {stack.name: stack for stack in STACKS}
@@ -191,6 +194,9 @@ def test_what_a_destroyed_stack_left_is_taken_back() -> None:
         ("UPDATE_IN_PROGRESS", "wait for its end"),
         ("DELETE_FAILED", "delete-stack"),
         ("ROLLBACK_FAILED", "look at its events"),
+        ("CREATE_FAILED", "rollback-stack --stack-name tollgate-dev-network"),
+        ("UPDATE_FAILED", "rollback-stack --stack-name tollgate-dev-network"),
+        ("IMPORT_ROLLBACK_FAILED", "describe-stack-events --stack-name tollgate-dev-network"),
     ],
 )
 def test_stuck_stack_is_left_alone_with_a_remedy(status: str, remedy: str) -> None:
@@ -198,6 +204,22 @@ def test_stuck_stack_is_left_alone_with_a_remedy(status: str, remedy: str) -> No
     with pytest.raises(StackStuck, match=remedy):
         account(client).plan(BY_NAME["network"])
     assert client.done == []
+
+
+def test_every_status_that_aws_has_is_usable_or_ends_or_has_a_way_out() -> None:
+    shape = botocore.session.get_session().get_service_model("cloudformation").shape_for("StackStatus")
+    assert isinstance(shape, StringShape)
+    assert set(shape.enum) >= (GOOD | NEW | SHELL) - {NONE}
+    for status in set(shape.enum) - GOOD - NEW - SHELL:
+        waits = remedy(status, "stack") == "wait for its end and run the command again"
+        assert waits == status.endswith("_IN_PROGRESS"), status
+
+
+@pytest.mark.parametrize("status", ["IMPORT_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
+def test_stack_whose_last_change_was_taken_back_is_changed_again(status: str) -> None:
+    client = CloudFormation({"network": [status]}, changes=[change("Add", "AWS::SQS::Queue")])
+    assert account(client).plan(BY_NAME["network"]).changes
+    assert client.done == ["create UPDATE"]
 
 
 def test_stack_waits_for_those_it_takes_from() -> None:

@@ -322,7 +322,7 @@ def test_missing_guard_refuses_the_rollout(sagemaker: Any, cloudwatch: Any, host
     ours = deployer(sagemaker, cloudwatch, hosting)
     ours.settle(ours.deploy(approve(sagemaker)).config)
     cloudwatch.delete_alarms(AlarmNames=[GUARDS[0]])
-    with pytest.raises(MissingPrerequisite, match="deploy the serving stack first"):
+    with pytest.raises(MissingPrerequisite, match="serving stack first, 'python -m infra deploy dev --stack serving'"):
         ours.deploy(approve(sagemaker))
 
 
@@ -392,7 +392,7 @@ def test_rollback_leads_out_of_a_rollback_that_failed(sagemaker: Any, cloudwatch
     ours.settle(first.config)
     ours.settle(ours.deploy(approve(sagemaker)).config)
     _force(hosting, "UpdateRollbackFailed")
-    with pytest.raises(EndpointStuck, match="infra rollback"):
+    with pytest.raises(EndpointStuck, match="'python -m infra rollback dev'"):
         ours.deploy(approve(sagemaker))
     back = ours.rollback()
     assert ours.settle(back.config).config == first.config

@@ -8,6 +8,7 @@ from infra.environment import FOLDER, read_environment
 from infra.errors import InvalidEnvironment
 from infra.rendering import as_data
 from infra.stacks import STACKS, Stack, parameters
+from infra.wiring import clients
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
@@ -33,6 +34,8 @@ def test_committed_environments_can_be_read_and_are_not_ready(name: str) -> None
         ("canary_percent = 50", "canary_percent = 51", r"hosting\.canary_percent=51 is no whole number in 1\.\.50"),
         ('region = "eu-west-1"', 'region = "Ireland"', r"account\.region='Ireland' does not match"),
         ('region = "eu-west-1"', 'region = "eu-central-1"', r"images\.inference does not lie in"),
+        ("shards = 1", "shards = 8", r"stream\.concurrency=\d+ holds 8 shards back; .* has to be 32 or more"),
+        ('prefix = "10.', 'prefix = "10.9', r"network\.prefix='10\.9\d+' does not match"),
         ('currency = "EUR"', 'currency = "eur"', r"data\.currency='eur'"),
         ("@sha256:0", ":latest0", r"images\.inference='.*latest"),
         ('"ml.c7i.large", ', '"c7i.large", ', r"hosting\.instance_types"),
@@ -76,3 +79,12 @@ def test_a_second_environment_may_have_the_plan_of_production(tmp_path: Path) ->
     assert scaled_to(PLAN, second) == PLAN
     assert second.bucket == "tollgate-prodtwo-lake-123456789012"
     assert scaled_to(PLAN, read_environment("dev")) != PLAN
+
+
+def test_region_that_does_not_exist_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    text = (FOLDER / "dev.toml").read_text().replace("eu-west-1", "eu-wesst-1")
+    (tmp_path / "dev.toml").write_text(text)
+    with pytest.raises(
+        InvalidEnvironment, match=r"eu-wesst-1 is no region .*near: eu-west-\d.*account\.region in infra"
+    ):
+        clients(read_environment("dev", tmp_path))

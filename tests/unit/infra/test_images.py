@@ -59,9 +59,9 @@ def closed(image: str) -> list[str]:
     return sorted((absent | ours - set(ROOMS[image])) - set(sys.stdlib_module_names))
 
 
-def imported(image: str, *modules: str) -> "subprocess.CompletedProcess[str]":
+def imported(image: str, *modules: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-W", "ignore", "-c", IMPORT, json.dumps(closed(image)), *modules]
-    place = {**os.environ, "PYTHONPATH": str(ROOT), "FEAST_USAGE": "False"}
+    place = {**os.environ, "PYTHONPATH": str(ROOT), "FEAST_USAGE": "False", **variables}
     return subprocess.run(command, cwd=ROOT, env=place, capture_output=True, text=True, check=False)
 
 
@@ -74,6 +74,20 @@ def test_everything_an_image_starts_can_be_imported_in_it(image: str) -> None:
 def test_what_an_image_lacks_is_refused_here_too() -> None:
     for image, module in (("lambda", "troposphere"), ("lambda", "serving"), ("inference", "boto3"), ("job", "infra")):
         assert f"{module} is not in this image" in imported(image, module).stderr
+
+
+ZONES = """
+from fraud.scaling import PLAN
+from infra.autoscaling import Scaling
+assert PLAN.minimum_at(1_790_848_800_000) > PLAN.limits.min_instances  # noon of the first of October, in Berlin
+"""
+
+
+def test_deployers_function_knows_time_zones_though_its_system_may_not(tmp_path: Path) -> None:
+    (tmp_path / "zones.py").write_text(ZONES, encoding="utf-8")
+    place = {"PYTHONTZPATH": "", "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = imported("lambda", "zones", **place)
+    assert done.returncode == 0, done.stderr
 
 
 def test_commands_of_the_images_are_those_that_are_imported() -> None:

@@ -142,6 +142,22 @@ def test_bill_lists_every_locked_package_with_its_hashes(image: str) -> None:
     assert content == sbom.bill(image)
 
 
+@pytest.mark.parametrize("image", sorted(sbom.LOCKS))
+def test_bill_says_why_each_package_is_there(image: str) -> None:
+    content = sbom.bill(image)
+    needs = {item["ref"]: item["dependsOn"] for item in content["dependencies"]}
+    product = content["metadata"]["component"]["bom-ref"]
+    assert set(needs) == {product, *(part["bom-ref"] for part in content["components"])}
+    reached, left = set[str](), [product]
+    while left:
+        reference = left.pop()
+        if reference not in reached:
+            reached.add(reference)
+            left += needs[reference]
+    assert reached == set(needs)
+    assert any(reference.startswith("pkg:pypi/numba@") for reference in needs[product])
+
+
 def test_unknown_image_and_missing_lock_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingPrerequisite, match="known are inference, job, lambda"):
         sbom.bill("desktop")

@@ -13,7 +13,8 @@ from botocore.validate import ParamValidator
 
 from fraud.settings import PREFIX, Settings, read_settings
 from infra import data, learning, rendering, rollouts, stream
-from infra.alarms import ALARMS, LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS, rollout_guards
+from infra.alarms import ALARMS, rollout_guards
+from infra.metrics import LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
 from infra.names import VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
@@ -137,10 +138,13 @@ def test_longest_names_stay_within_their_limits() -> None:
 
 def test_every_alarm_is_in_the_runbook_with_a_command() -> None:
     text = (ROOT / "docs" / "runbook.md").read_text()
-    sections = dict(re.findall(r"^### ([a-z-]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
+    found = re.findall(r"^##+ ([^\n]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    sections = {title.lower().replace(",", "").replace(" ", "-"): body for title, body in found}
     for alarm in ALARMS:
-        assert "`" in sections[alarm.suffix], alarm.suffix
-    assert set(sections) >= {alarm.suffix for alarm in ALARMS}
+        body = sections[alarm.suffix]
+        assert len(body.split(". ", maxsplit=1)[0].split()) > 2, f"{alarm.suffix} says not what it means"
+        linked = [sections[anchor] for anchor in re.findall(r"\]\(#([a-z-]+)\)", body)]
+        assert any(re.search(r"(`|^ *)(python -m|aws) ", part, re.MULTILINE) for part in (body, *linked)), alarm.suffix
 
 
 def test_rollouts_are_guarded_by_alarms_that_exist() -> None:
