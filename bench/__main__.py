@@ -34,7 +34,9 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "backfill_10m": ("backfill", "--rows", "10000000", "--repeats", "1"),
     "false_positives_handbook": ("false_positives", "--data", "handbook"),
     "false_positives_simulated": ("false_positives", "--data", "simulated"),
+    "history_10k": ("history", "--rows", "10000"),
     "history_10m": ("history", "--rows", "10000000", "--repeats", "1"),
+    "history_cards": ("history", "--entities", "card,device", "--rows", "1000000", "--repeats", "3"),
     "kills_dynamodb": ("kills", "--store", "dynamodb", "--transactions", "3000"),
     "proof_handbook": ("proof", "--data", "handbook"),
 }

@@ -246,7 +246,7 @@ WORLDS: Final = {
 def main(
     *,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    pairs: Annotated[int, typer.Option(min=10, help="Pairs of scores drawn for each row of the table.")] = 250,
+    pairs: Annotated[int, typer.Option(min=10, help="Pairs of scores drawn for each row of the table.")] = 150,
     fitted: Annotated[bool, typer.Option("--fitted/--scores-only", help="Fit and judge real models as well.")] = True,
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:

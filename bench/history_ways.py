@@ -4,6 +4,7 @@ All are warmed alike before their time is taken: each answers a hundred of the r
 that come late and the first look at the files are nobody's loss.
 """
 
+import os
 import resource
 import shutil
 import time
@@ -39,8 +40,16 @@ CHECKED: Final = (
     "card_amount_median_30d",
     "merchant_age_days",
 )
+ONLY: Final = "BENCH_ENTITIES"
+"""Names the entities whose windows are asked for, with commas between; all of them where it is not set."""
 WARM: Final = 100
 """Rows that each way answers before it is measured."""
+
+
+def chosen() -> tuple[Entity, ...]:
+    """Return the entities whose windows are asked for."""
+    named = os.environ.get(ONLY, "").split(",")
+    return tuple(entity for entity in ENTITIES if entity in named) or ENTITIES
 
 
 def make_lake(rows: int, lake: Path) -> None:
@@ -94,7 +103,7 @@ def give_windows(lake: Path) -> None:
     """Write the values of each entity's windows at each transaction, part by part: what the others join."""
     (lake / "windows").mkdir(exist_ok=True)
     ours = pq.ParquetFile(lake / "ours_parquet.parquet")
-    for entity in ENTITIES:
+    for entity in chosen():
         writer = None
         columns = [KEYS[entity], "event_timestamp", *feature_names((entity,))]
         for batch in ours.iter_batches(batch_size=262_144, columns=columns):
@@ -109,7 +118,7 @@ def give_windows(lake: Path) -> None:
 
 def references() -> list[str]:
     """Return the features asked for, as Feast names them, where the windows are given."""
-    refs = [f"{entity}_windows:{name}" for entity in ENTITIES for name in feature_names((entity,))]
+    refs = [f"{entity}_windows:{name}" for entity in chosen() for name in feature_names((entity,))]
     return refs + [f"{view}:{name}" for view, columns in PROFILES.items() for name in columns]
 
 
@@ -123,7 +132,8 @@ def ours(lake: Path, *, as_frame: bool) -> Callable[[], Any]:
     from training.feast_store import open_lake_store
 
     store = open_lake_store(ROOT / "feature_repo", lake)
-    refs = [f"velocity:{name}" for name in feature_names()] + references()[len(feature_names()) :]
+    windows = [name for entity in chosen() for name in feature_names((entity,))]
+    refs = [f"velocity:{name}" for name in windows] + references()[len(windows) :]
     frame = entity_frame(lake)
     store.get_historical_features(frame.iloc[:WARM], refs).to_df()
     if as_frame:
@@ -160,7 +170,7 @@ def stock(lake: Path, kind: str, *, as_frame: bool) -> Callable[[], Any]:
     )
     entities = {e: FeastEntity(name=e, join_keys=[KEYS[e]], value_type=ValueType.STRING) for e in ENTITIES}
     views = []
-    places: dict[str, tuple[Entity, Path]] = {f"{e}_windows": (e, lake / "windows" / f"{e}.parquet") for e in ENTITIES}
+    places: dict[str, tuple[Entity, Path]] = {f"{e}_windows": (e, lake / "windows" / f"{e}.parquet") for e in chosen()}
     places |= {"card_profile": ("card", lake / "profiles" / "card" / "part-0.parquet")}
     places |= {"merchant_profile": ("merchant", lake / "profiles" / "merchant" / "part-0.parquet")}
     for view, (entity, path) in places.items():
@@ -197,16 +207,16 @@ def raw_duckdb(lake: Path) -> Callable[[], Any]:
     base.execute("SET preserve_insertion_order = false")
     base.register("asked", rows)
     base.register("few", rows.slice(0, WARM))
-    query, chosen = "FROM asked", ["asked.*"]
+    query, wanted = "FROM asked", ["asked.*"]
     for number, (entity, path, columns) in enumerate(sources(lake)):
         key = KEYS[entity]
         query += (
             f" ASOF LEFT JOIN read_parquet('{path}') s{number}"
             f" ON asked.{key} = s{number}.{key} AND asked.event_timestamp >= s{number}.event_timestamp"
         )
-        chosen += [f"s{number}.{column}" for column in columns]
+        wanted += [f"s{number}.{column}" for column in columns]
     out = lake / "raw_duckdb.parquet"
-    joined = f"SELECT {', '.join(chosen)} {query}"
+    joined = f"SELECT {', '.join(wanted)} {query}"
     base.execute(joined.replace("FROM asked", "FROM few AS asked")).fetchall()
 
     def written() -> Path:
@@ -219,7 +229,7 @@ def raw_duckdb(lake: Path) -> Callable[[], Any]:
 def sources(lake: Path) -> list[tuple[Entity, Path, list[str]]]:
     """Return every table that is joined by hand: whose, where, and its feature columns."""
     found: list[tuple[Entity, Path, list[str]]] = [
-        (entity, lake / "windows" / f"{entity}.parquet", list(feature_names((entity,)))) for entity in ENTITIES
+        (entity, lake / "windows" / f"{entity}.parquet", list(feature_names((entity,)))) for entity in chosen()
     ]
     found.append(("card", lake / "profiles" / "card" / "part-0.parquet", PROFILES["card_profile"]))
     found.append(("merchant", lake / "profiles" / "merchant" / "part-0.parquet", PROFILES["merchant_profile"]))
@@ -270,7 +280,7 @@ def run_way(way: str, lake: Path) -> dict[str, Any]:
     made = run()
     seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = pq.read_table(made, columns=["transaction_id", *CHECKED]) if isinstance(made, Path) else made
+    found = pq.read_table(made, columns=["transaction_id", *checked()]) if isinstance(made, Path) else made
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
@@ -281,13 +291,19 @@ def run_way(way: str, lake: Path) -> dict[str, Any]:
     }
 
 
+def checked() -> list[str]:
+    """Return the columns that are held to ours, of those asked for."""
+    asked = {reference.partition(":")[2] for reference in references()}
+    return [name for name in CHECKED if name in asked]
+
+
 def differing(found: Any, lake: Path) -> int:
     """Return how many of the checked values are not ours, row by row, of the rows that came back."""
-    expected = pq.read_table(lake / "ours_parquet.parquet", columns=["transaction_id", *CHECKED]).to_pandas()
-    table = found.to_pandas() if isinstance(found, pa.Table) else found[["transaction_id", *CHECKED]]
+    expected = pq.read_table(lake / "ours_parquet.parquet", columns=["transaction_id", *checked()]).to_pandas()
+    table = found.to_pandas() if isinstance(found, pa.Table) else found[["transaction_id", *checked()]]
     both = table.merge(expected, on="transaction_id", suffixes=("", "_ours"))
     count = 0
-    for name in CHECKED:
+    for name in checked():
         one, two = (both[column].to_numpy(np.float64, na_value=np.nan) for column in (name, f"{name}_ours"))
         if name.startswith("device_"):
             one = np.nan_to_num(one)  # a row without a device finds no windows there; ours counts nothing
