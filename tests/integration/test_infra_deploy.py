@@ -18,6 +18,7 @@ from infra.__main__ import app
 from infra.alarms import rollout_guards
 from infra.emulator import SUPPORTED
 from infra.stacks import STACKS
+from tests.support.guards import quiet_guards
 from tests.support.hosting import Hosting, sagemaker_hosting
 
 ACCOUNT = "123456789012"
@@ -193,18 +194,7 @@ def test_published_registry_lies_under_its_digest(aws: str, deployed: dict[str, 
 def approve(aws: str, deployed: dict[str, Any]) -> Any:
     """Return a function that registers approved packages, in an account with alarms and a password."""
     cloudwatch = client("cloudwatch", aws)
-    for guard in rollout_guards("prod"):  # the emulator makes no alarms from templates
-        cloudwatch.put_metric_alarm(
-            AlarmName=guard,
-            Namespace="AWS/SageMaker",
-            MetricName="ModelLatency",
-            Statistic="Sum",
-            Period=60,
-            EvaluationPeriods=1,
-            Threshold=1,
-            ComparisonOperator="GreaterThanThreshold",
-        )
-        cloudwatch.set_alarm_state(AlarmName=guard, StateValue="OK", StateReason="quiet")
+    quiet_guards(cloudwatch, rollout_guards("prod"))
     secrets, ssm = client("secretsmanager", aws), client("ssm", aws)
     arn = secrets.create_secret(Name="tollgate-prod-online-store", SecretString="password")["ARN"]
     ssm.put_parameter(Name="/tollgate/prod/data/store-scorer-password-arn", Value=arn, Type="String", Overwrite=True)

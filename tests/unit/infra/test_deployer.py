@@ -18,6 +18,7 @@ from infra.deployer import NONE, Deployer
 from infra.endpoint import Package, Place, release
 from infra.environment import Hosting as HostingSettings
 from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
+from tests.support.guards import quiet_guards
 from tests.support.hosting import ROLLED_BACK, Hosting, sagemaker_hosting
 
 ENDPOINT = "tollgate-dev-scorer"
@@ -78,18 +79,7 @@ def sagemaker() -> Any:
 @pytest.fixture
 def cloudwatch() -> Any:
     client = boto3.client("cloudwatch")
-    for guard in GUARDS:
-        client.put_metric_alarm(
-            AlarmName=guard,
-            Namespace="AWS/SageMaker",
-            MetricName="Invocation5XXErrors",
-            Statistic="Sum",
-            Period=60,
-            EvaluationPeriods=1,
-            Threshold=1,
-            ComparisonOperator="GreaterThanThreshold",
-        )
-        client.set_alarm_state(AlarmName=guard, StateValue="OK", StateReason="quiet")
+    quiet_guards(client, GUARDS)
     return client
 
 

@@ -19,6 +19,7 @@ from infra.names import address
 from infra.stacks import STACKS
 from infra.wiring import clients, wire
 from retraining.pipeline import GOLDEN
+from tests.support.guards import quiet_guards
 from tests.support.hosting import Hosting, sagemaker_hosting
 
 # What AWS asks of a call's sender besides the action of its own name ("Amazon SageMaker API permissions reference",
@@ -73,18 +74,7 @@ def prepare() -> list[str]:
         for key in keys:
             value = "arn:aws:iam::123456789012:role/tollgate-dev-scorer" if key.endswith("role-arn") else "given"
             ssm.put_parameter(Name=address("dev", stack, key), Value=value, Type="String")
-    for guard in rollout_guards("dev"):
-        cloudwatch.put_metric_alarm(
-            AlarmName=guard,
-            Namespace="AWS/SageMaker",
-            MetricName="ModelLatency",
-            Statistic="Sum",
-            Period=60,
-            EvaluationPeriods=1,
-            Threshold=1,
-            ComparisonOperator="GreaterThanThreshold",
-        )
-        cloudwatch.set_alarm_state(AlarmName=guard, StateValue="OK", StateReason="quiet")
+    quiet_guards(cloudwatch, rollout_guards("dev"))
     sagemaker.create_model_package_group(ModelPackageGroupName="tollgate-dev-scorer")
     return [
         sagemaker.create_model_package(
