@@ -127,7 +127,10 @@ def test_numbers_that_pandas_made_fractions_are_written_as_the_source_has_them(s
     [
         ({"seen": [7.5, 8.0]}, "'seen' is double, which does not fit the int64"),
         ({"card_id": ["a", None]}, "'card_id' holds 1 nulls, the first in row 1"),
-        ({"event_timestamp": pd.to_datetime([None, "2026-03-01"], utc=True)}, "'event_timestamp' holds 1 nulls"),
+        (
+            {"event_timestamp": pd.DatetimeIndex([pd.NaT, pd.Timestamp("2026-03-01")], tz="UTC")},
+            "'event_timestamp' holds 1 nulls",
+        ),
     ],
 )
 def test_rows_that_no_reading_would_take_are_not_written(

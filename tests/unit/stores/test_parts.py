@@ -104,9 +104,9 @@ def test_a_row_without_a_time_is_not_lost_between_two_bounds(tmp_path: Path, bou
     write_lake(tmp_path, random_payments(72, 60))
     last = max((tmp_path / "transactions").rglob("*.parquet"))
     rewritten(last, lambda table: pa.array([None, *table["event_timestamp"].to_pylist()[1:]], MOMENT), footer=footer)
-    bounds = {"first_ms": START_MS - 1, "last_ms": START_MS} if bounded else {}
+    first, end = (START_MS - 1, START_MS) if bounded else (None, None)
     with pytest.raises(UnreadableSource, match=r"part-0\.parquet holds 1 nulls in column 'event_timestamp'"):
-        load_log(Location(str(tmp_path)), **bounds)
+        load_log(Location(str(tmp_path)), first_ms=first, last_ms=end)
 
 
 def test_an_ordinary_source_without_a_time_is_named_too(tmp_path: Path) -> None:
