@@ -1,6 +1,6 @@
 """The decision log: every decision with the exact vector it was made from, so that it can be made again years later.
 
-Decisions are put in a bounded queue and written by a thread as JSON lines, every 100 ms, into files that are closed
+Decisions are put in a bounded queue and written by a thread as JSON lines, every 10 ms, into files that are closed
 after 64 MB or an hour, handed to a delivery stream, or both. Nothing here makes an answer wait: what the queue or the
 disk does not take is lost, counted and said. A file is locked as long as it is written, and when the disk's share is
 used up the oldest file goes.
@@ -27,7 +27,8 @@ SCHEMA: Final = 1
 QUEUE_LENGTH: Final = 20_000
 """Decisions waiting at most, some 40 MB: two seconds at full load while a disk hangs."""
 
-PAUSE_S: Final = 0.1
+PAUSE_S: Final = 0.01
+"""Short, so that what the thread has to write holds up no request for long: it shares the interpreter with them."""
 BATCH: Final = 256
 
 
