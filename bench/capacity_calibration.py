@@ -1,4 +1,4 @@
-"""What the capacity model is given of the scorer: single requests, saturation and pauses, by the kernel's account."""
+"""What the capacity model is given of the scorer, by the kernel's account: requests, turns, saturation, pauses."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accounting import Used, used
+from bench.accounting import Used
+from bench.capacity_processes import Relay, Running
 from bench.poll_load import closed_loop, one_by_one
 from serving.decisions import PAUSE_S
 from simulation.randomness import FloatArray
@@ -20,25 +21,8 @@ SINGLE_REQUESTS: Final = 100
 SINGLE_S: Final = 1.5
 """Of one turn of single requests at most, pauses included."""
 BUSY_REQUESTS: Final = 8_000
-
-
-@dataclass(frozen=True)
-class Running:
-    """A scorer with its store: port, process ids, requests to send."""
-
-    port: int
-    scorer: int
-    store: int
-    requests: Sequence[bytes]
-
-    def used(self) -> tuple[Used, Used]:
-        """Return what scorer and store have used so far."""
-        return used(self.scorer), used(self.store)
-
-    def path_s(self) -> float:
-        """Return the processor time (s) that the path of requests has used so far."""
-        scorer, store = self.used()
-        return scorer.first + store.all
+TURN_REQUESTS: Final = 400
+TURN_GAP_S: Final = 0.001
 
 
 @dataclass(frozen=True)
@@ -48,7 +32,9 @@ class Calibration:
     Parameters
     ----------
     worker, beyond
-        Of single requests: processor time of scorer and store, and the rest of the latency.
+        Of single requests: the scorer's processor time, and the rest of the latency.
+    first_turn
+        Share of a request's processor time that it takes before it has asked the store.
     busy, beside
         Processor time per request under saturation: of the path of a request, and of the decision log's threads.
     closed_rps
@@ -57,6 +43,7 @@ class Calibration:
 
     worker: FloatArray
     beyond: FloatArray
+    first_turn: float
     busy: float
     beside: float
     closed_rps: float
@@ -78,8 +65,8 @@ def busy(running: Running) -> Busy:
     assert load.statuses[200] == BUSY_REQUESTS, load.statuses
     seconds = time.perf_counter() - began
     time.sleep(2 * PAUSE_S)  # until the last decisions are written
-    scorer, store = (now - then for now, then in zip(running.used(), before, strict=True))
-    each = np.array([scorer.first + store.all, scorer.others, seconds]) / BUSY_REQUESTS
+    scorer = running.used() - before
+    each = np.array([scorer.first, scorer.others, seconds]) / BUSY_REQUESTS
     return Busy(*each.tolist())
 
 
@@ -94,7 +81,7 @@ def single(running: Running, *, number: int, rate: float) -> tuple[FloatArray, F
     Between busy spells a Poisson load leaves the scorer idle for exponential times of mean ``1 / rate``; the longer it
     was idle, the colder are its caches and the deeper sleeps the processor.
     """
-    accounts: list[tuple[Used, Used]] = []
+    accounts: list[Used] = []
     gaps = np.random.default_rng(number)
 
     def between() -> None:
@@ -105,29 +92,46 @@ def single(running: Running, *, number: int, rate: float) -> tuple[FloatArray, F
     first = number * SINGLE_REQUESTS % len(running.requests)
     some = [*running.requests, *running.requests][first : first + count]
     load = one_by_one(running.port, some, between=between, connections=CONNECTIONS)
-    spent = [(then[0].first + then[1].all) for then in accounts]
-    return np.diff(spent), np.array(load.latencies)
+    return np.diff([then.first for then in accounts]), np.array(load.latencies)
 
 
-def calibration(singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[Busy]) -> Calibration:
+def first_turn(running: Running, relay: Relay) -> float:
+    """Return the median share of the first turn in the processor time of single requests, behind a relay."""
+    shares: list[float] = []
+    before = running.path_s()
+
+    def between() -> None:
+        nonlocal before
+        time.sleep(TURN_GAP_S)  # what is done after an answer belongs to its request
+        if len(relay.asked) == 1:
+            shares.append((relay.asked[0] - before) / (running.path_s() - before))
+        relay.asked.clear()
+        before = running.path_s()
+
+    one_by_one(running.port, running.requests[:TURN_REQUESTS], between=between, connections=CONNECTIONS)
+    return float(np.median(shares[TURN_REQUESTS // 4 :]))
+
+
+def calibration(singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[Busy], turn: float) -> Calibration:
     """Return what was measured, over all turns."""
     worker, latency = (np.concatenate(part) for part in zip(*singles, strict=True))
     path, beside, clock = (
         float(np.median([getattr(one, name) for one in measured])) for name in ("path", "beside", "clock")
     )
-    return Calibration(worker, np.maximum(latency - worker, 0.0), path, beside, 1.0 / clock)
+    return Calibration(worker, np.maximum(latency - worker, 0.0), turn, path, beside, 1.0 / clock)
 
 
 def service_json(found: Calibration, trees: int, depth: int) -> dict[str, Any]:
     """Return service times as JSON: the single requests' spread, as fast as a busy scorer is, and what waking costs."""
     mean = float(found.worker.mean())
     return {
-        "source": f"measured: the scorer with {trees} trees of depth {depth} and its store on one shared core",
+        "source": f"measured: the scorer with {trees} trees of depth {depth} on one of two shared cores",
         "service_ms": _milliseconds(found.worker * (found.busy / mean)),
         "beyond_ms": _milliseconds(found.beyond),
         "wake_ms": round(max(0.0, mean - found.busy) * 1e3, 5),
         "pause_every_ms": PAUSE_S * 1e3,
         "pause_ms_per_request": round(found.beside * 1e3, 5),
+        "first_turn": round(found.first_turn, 4),
     }
 
 

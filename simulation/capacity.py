@@ -16,7 +16,8 @@ import numpy as np
 from fraud.scaling import PLAN, ScalingPlan
 from simulation.autoscaling import Autoscaler, Datapoint
 from simulation.endpoint import Endpoint, Platform
-from simulation.queueing import BUCKETS, Fleet, percentile, share_above, tally
+from simulation.percentiles import BUCKETS, percentile, share_above, tally
+from simulation.queueing import Fleet
 from simulation.randomness import FloatArray, IntArray, stream
 from simulation.service import ServiceTimes, idle_fleet
 from simulation.traffic import Trace
@@ -32,7 +33,7 @@ ALIASES: Final = {INVOCATIONS_METRIC: "InvocationsPerInstance", CONCURRENCY_METR
 
 @dataclass(frozen=True)
 class Minute:
-    """One minute of a run; latencies in ms of the requests that arrived in it, NaN when there were none."""
+    """One minute of a run: requests that arrived in it; latencies (ms) of those answered in it, NaN when none were."""
 
     start: float
     requests: int
@@ -74,7 +75,7 @@ class Run:
     @property
     def worst(self) -> Minute:
         """The minute with the highest p95."""
-        return max((minute for minute in self.minutes if minute.requests), key=lambda minute: minute.p95)
+        return max((minute for minute in self.minutes if not math.isnan(minute.p95)), key=lambda minute: minute.p95)
 
     @property
     def late_share(self) -> float:
@@ -133,9 +134,11 @@ class _Minutes:
         self.done: list[Minute] = []
         self.total = np.zeros(BUCKETS, np.int64)
         self._start = start
+        self._arrived = 0
         self._buckets = np.zeros(BUCKETS, np.int64)
 
-    def add(self, latency: FloatArray) -> None:
+    def add(self, arrived: int, latency: FloatArray) -> None:
+        self._arrived += arrived
         self._buckets += tally(latency)
 
     def close(self, now: float, *, endpoint: Endpoint, minimum: int) -> int:
@@ -143,10 +146,11 @@ class _Minutes:
         buckets = self._buckets
         p50, p95, p99 = (percentile(buckets, share) * 1e3 for share in (0.5, 0.95, 0.99))
         late = share_above(buckets, endpoint.platform.deadline_ms / 1e3)
-        count = int(buckets.sum())
+        count = self._arrived
         opened = len(endpoint.open)
         self.done.append(Minute(self._start, count, p50, p95, p99, late, opened, endpoint.size, minimum))
         self.total += buckets
+        self._arrived = 0
         self._buckets = np.zeros(BUCKETS, np.int64)
         self._start = now
         return count
@@ -189,12 +193,14 @@ def simulate(
     minutes, requests = control.minutes, 0
     for now, arrivals in trace.draw(arrivals_rng, STEP_S):
         worker, beyond = service.draw(service_rng, len(arrivals))
-        work = np.stack([arrivals, worker, beyond + platform.overhead_ms / 1e3])
-        minutes.add(control.fleet.serve(endpoint.open, work))
+        work = np.stack([arrivals, worker, beyond + platform.overhead_ms / 1e3])  # the platform keeps no worker busy
+        minutes.add(len(arrivals), control.fleet.serve(endpoint.open, work))
         requests += len(arrivals)
         if zone_lost_at is not None and now >= zone_lost_at:
             zone_lost_at = None
             endpoint.lose_zone(now)
+        if now >= trace.end:
+            minutes.add(0, control.fleet.finish())
         if control.step(now, last=now >= trace.end):
             progress(now)
     return Run(tuple(minutes.done), minutes.total, requests, endpoint.hours(trace.end), platform)

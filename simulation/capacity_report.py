@@ -56,7 +56,7 @@ def _local(moment: float, zone: str) -> str:
 def _hours_table(study: Study) -> Table:
     table = Table("from (UTC)", "requests/s", "p50 ms", "p95 ms", "p99 ms", "late %", "instances", "minimum")
     for hours in _by_hours(study.run.minutes):
-        worst = max(hours, key=lambda minute: minute.p95 if minute.requests else -1.0)
+        worst = max(hours, key=lambda minute: -1.0 if math.isnan(minute.p95) else minute.p95)
         requests = sum(minute.requests for minute in hours)
         late = sum(minute.late * minute.requests for minute in hours) / max(requests, 1)
         fleet = [minute.open for minute in hours]

@@ -1,8 +1,8 @@
 """How long one request takes: measured samples or stated percentiles, drawn from a table of quantiles.
 
 Two parts: the time of a worker, during which it does nothing else, and the time beyond the worker (store, wire), during
-which it serves others. Besides, a worker that was idle takes longer for its first request, and a worker may pause at
-fixed times for work left over by its requests.
+which it serves others. The worker's may be two turns with the other part between them. Besides, a worker that was idle
+takes longer for its first request, and a worker may pause at fixed times for work left over by its requests.
 """
 
 import json
@@ -41,6 +41,8 @@ class ServiceTimes:
         When the worker pauses, and how long for each request since the last pause.
     wake
         How much longer a worker takes for a request that finds it idle.
+    first_turn
+        Share of the worker's time that it takes before the time beyond, in (0, 1]; the rest comes after.
     """
 
     worker: FloatArray
@@ -49,6 +51,7 @@ class ServiceTimes:
     pause_every: float = 1.0
     pause_per_request: float = 0.0
     wake: float = 0.0
+    first_turn: float = 1.0
 
     @property
     def mean(self) -> float:
@@ -120,7 +123,8 @@ def read_service(path: Path) -> ServiceTimes:
 
     ``{"service_ms": …, "beyond_ms": …}``, where each is a list of measured milliseconds or an object of percentiles
     such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent, and so may the pauses,
-    ``"pause_every_ms": 100, "pause_ms_per_request": 0.05``, and what waking an idle worker takes, ``"wake_ms": 0.1``.
+    ``"pause_every_ms": 10, "pause_ms_per_request": 0.05``, what waking an idle worker takes, ``"wake_ms": 0.1``, and
+    the share of the first turn, ``"first_turn": 0.4``.
 
     Raises
     ------
@@ -133,14 +137,25 @@ def read_service(path: Path) -> ServiceTimes:
         beyond = _table(content["beyond_ms"]) if "beyond_ms" in content else np.zeros(QUANTILES)
         pauses = float(content.get("pause_every_ms", 1e3)), float(content.get("pause_ms_per_request", 0.0))
         wake = float(content.get("wake_ms", 0.0))
+        first_turn = float(content.get("first_turn", 1.0))
     except OSError as error:
         raise InvalidSetting(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidSetting(f"{path} does not hold service times ({error!r}); see docs/capacity.md") from None
     if pauses[0] <= 0.0 or pauses[1] < 0.0 or wake < 0.0:
         raise InvalidSetting(f"{path}: pauses {pauses} or the waking {wake} are not positive")
+    if not 0.0 < first_turn <= 1.0:
+        raise InvalidSetting(f"{path}: a first turn of {first_turn} is no share above 0 and up to 1")
     source = str(content.get("source", path.name))
-    return ServiceTimes(worker / 1e3, beyond / 1e3, source, pauses[0] / 1e3, pauses[1] / 1e3, wake / 1e3)
+    return ServiceTimes(
+        worker=worker / 1e3,
+        beyond=beyond / 1e3,
+        source=source,
+        pause_every=pauses[0] / 1e3,
+        pause_per_request=pauses[1] / 1e3,
+        wake=wake / 1e3,
+        first_turn=first_turn,
+    )
 
 
 def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
@@ -151,6 +166,7 @@ def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
         pause_every_s=service.pause_every,
         pause_per_request_s=service.pause_per_request,
         wake_s=service.wake,
+        first_turn=service.first_turn,
     )
 
 
