@@ -17,7 +17,7 @@ from simulation.service import from_samples
 CONNECTIONS: Final = 32
 """The same in every phase: a request on a connection that was idle for long costs more."""
 
-SINGLE_REQUESTS: Final = 100
+SINGLE_REQUESTS: Final = 300
 SINGLE_S: Final = 1.5
 """Of one turn of single requests at most, pauses included."""
 BUSY_REQUESTS: Final = 8_000
@@ -88,7 +88,7 @@ def single(running: Running, *, number: int, rate: float) -> tuple[FloatArray, F
         time.sleep(gaps.exponential(1.0 / rate))  # what is done after an answer belongs to its request
         accounts.append(running.used())
 
-    count = max(20, min(SINGLE_REQUESTS, int(SINGLE_S * rate)))
+    count = max(100, min(SINGLE_REQUESTS, int(SINGLE_S * rate)))
     first = number * SINGLE_REQUESTS % len(running.requests)
     some = [*running.requests, *running.requests][first : first + count]
     load = one_by_one(running.port, some, between=between, connections=CONNECTIONS)
@@ -114,26 +114,32 @@ def first_turn(running: Running, relay: Relay) -> float:
 
 def calibration(singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[Busy], turn: float) -> Calibration:
     """Return what was measured, over all turns."""
-    worker, latency = (np.concatenate(part) for part in zip(*singles, strict=True))
+    worker = _of_median_turn([spent for spent, _ in singles])
+    beyond = _of_median_turn([np.maximum(latency - spent, 0.0) for spent, latency in singles])
     path, beside, clock = (
         float(np.median([getattr(one, name) for one in measured])) for name in ("path", "beside", "clock")
     )
-    return Calibration(worker, np.maximum(latency - worker, 0.0), turn, path, beside, 1.0 / clock)
+    return Calibration(worker, beyond, turn, path, beside, 1.0 / clock)
+
+
+def _of_median_turn(turns: Sequence[FloatArray]) -> FloatArray:
+    """Return quantiles, each the median of those of the turns: a moment that the machine spent elsewhere is no tail."""
+    return np.asarray(np.median([from_samples(turn.tolist()) for turn in turns], axis=0))
 
 
 def service_json(found: Calibration, trees: int, depth: int) -> dict[str, Any]:
-    """Return service times as JSON: the single requests' spread, as fast as a busy scorer is, and what waking costs."""
+    """Return service times as JSON: the spread of single requests, busy ones' speed, and how slow a cold worker is."""
     mean = float(found.worker.mean())
     return {
         "source": f"measured: the scorer with {trees} trees of depth {depth} on one of two shared cores",
         "service_ms": _milliseconds(found.worker * (found.busy / mean)),
         "beyond_ms": _milliseconds(found.beyond),
-        "wake_ms": round(max(0.0, mean - found.busy) * 1e3, 5),
+        "cold": round(max(1.0, mean / found.busy), 4),
         "pause_every_ms": PAUSE_S * 1e3,
         "pause_ms_per_request": round(found.beside * 1e3, 5),
         "first_turn": round(found.first_turn, 4),
     }
 
 
-def _milliseconds(samples: FloatArray) -> list[float]:
-    return [round(float(value) * 1e3, 5) for value in from_samples(samples.tolist())[::16]]
+def _milliseconds(quantiles: FloatArray) -> list[float]:
+    return [round(float(value) * 1e3, 5) for value in quantiles[8::16]]

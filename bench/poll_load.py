@@ -1,8 +1,8 @@
 """HTTP load from sockets and ``epoll``, without an event loop, so that the client adds little to a latency.
 
-Latencies count from the moment a request was due (open loop) or sent (closed loop). Between requests the client leaves
-the processor to whom it shares it with, and has the kernel wake it to the microsecond: its usual 50 would be a fifth of
-a latency.
+Latencies count from the moment a request was sent; how much later than due that was is kept too. Between requests the
+client leaves the processor to whom it shares it with, and has the kernel wake it to the microsecond: its usual 50 would
+be a fifth of a latency.
 """
 
 import ctypes
@@ -25,10 +25,14 @@ IDLE_S: Final = 0.01
 
 @dataclass
 class Load:
-    """What came of a load: latencies and duration in seconds, statuses, requests that found no free connection."""
+    """What came of a load: times in seconds, statuses, requests that found no free connection.
+
+    ``late`` is how much later than due each request of an open loop was sent: the client's own doing.
+    """
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     held: int = 0
     marks: list[tuple[int, float]] = field(default_factory=list)
@@ -41,7 +45,7 @@ class _Connections:
     def __init__(self, port: int, count: int) -> None:
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
-        self._due: dict[int, float] = {}
+        self._sent: dict[int, float] = {}
         self._partial: dict[int, bytes] = {}
         self.idle: deque[int] = deque()
         for _ in range(count):
@@ -51,10 +55,12 @@ class _Connections:
             self._poll.register(connection, select.EPOLLIN)
             self.idle.append(connection.fileno())
 
-    def send(self, request: bytes, due: float) -> None:
+    def send(self, request: bytes) -> float:
+        """Send on the connection that is idle for longest; return when."""
         number = self.idle.popleft()
-        self._due[number] = due
+        self._sent[number] = now = time.perf_counter()
         self._sockets[number].sendall(request)
+        return now
 
     def receive(self, load: Load, within_s: float = IDLE_S) -> None:
         """Take the answers that are there, or the first to come ``within_s``."""
@@ -67,7 +73,7 @@ class _Connections:
             if len(body) < length:
                 self._partial[number] = answer
                 continue
-            load.latencies.append(time.perf_counter() - self._due.pop(number))
+            load.latencies.append(time.perf_counter() - self._sent.pop(number))
             load.statuses[int(answer[9:12])] += 1
             self.idle.append(number)
 
@@ -95,7 +101,7 @@ def closed_loop(port: int, requests: Sequence[bytes], *, connections: int, count
     begun = time.perf_counter()
     while len(load.latencies) < count:
         while clients.idle and sent < count:
-            clients.send(requests[sent % len(requests)], time.perf_counter())
+            clients.send(requests[sent % len(requests)])
             sent += 1
         clients.receive(load)
     load.seconds = time.perf_counter() - begun
@@ -128,7 +134,7 @@ def open_loop(
                 if not clients.idle:
                     load.held += 1
                     break
-                clients.send(requests[sent % len(requests)], due[sent])
+                load.late.append(clients.send(requests[sent % len(requests)]) - due[sent])
                 sent += 1
             clients.receive(load, due[sent] - time.perf_counter() if sent < len(due) and clients.idle else IDLE_S)
     load.seconds = time.perf_counter() - begun
@@ -141,7 +147,7 @@ def one_by_one(port: int, requests: Sequence[bytes], *, between: Callable[[], No
     load, clients = Load(), _Connections(port, connections)
     for number, request in enumerate(requests):
         between()
-        clients.send(request, time.perf_counter())
+        clients.send(request)
         while len(load.latencies) <= number:
             clients.receive(load)
     between()

@@ -9,13 +9,14 @@ import logging
 import socket
 import struct
 import time
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.answers import encode, error_of
 from serving.metrics import Metrics
+from serving.whole_answers import WholeAnswers
 
 SLOW_REQUEST_S: Final = 10.0
 """A connection whose request is not whole after this long is dropped."""
@@ -39,11 +40,14 @@ class ClientConnection(HttpToolsProtocol):
     metrics: ClassVar[Metrics]
     most: ClassVar[int]
     _socket: socket.socket | None = None
+    _whole: WholeAnswers
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take a connection, or say that there are too many and close it."""
         super().connection_made(transport)
+        self._whole = WholeAnswers(transport)
+        self.transport = cast(asyncio.Transport, self._whole)  # is one in all that uvicorn uses
         if len(self.connections) > self.most:
             self._refused = True
             self.metrics.connections_refused.add()
@@ -69,6 +73,11 @@ class ClientConnection(HttpToolsProtocol):
         """Note when the request was whole."""
         self._note_arrival()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Let an answer without a body go."""
+        self._whole.flush()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
         """Answer what is no HTTP with a typed refusal, and close."""

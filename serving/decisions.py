@@ -1,9 +1,10 @@
 """The decision log: every decision with the exact vector it was made from, so that it can be made again years later.
 
-Decisions are put in a bounded queue and written by a thread as JSON lines, every 10 ms, into files that are closed
-after 64 MB or an hour, handed to a delivery stream, or both. Nothing here makes an answer wait: what the queue or the
-disk does not take is lost, counted and said. A file is locked as long as it is written, and when the disk's share is
-used up the oldest file goes.
+A decision becomes a JSON line at once, in some microseconds: done by the gross in a thread that shares the interpreter
+it would hold up whoever is asked about meanwhile. The lines are put in a bounded queue, and a thread writes them every
+10 ms into files that are closed after 64 MB or an hour, hands them to a delivery stream, or both. No answer waits for a
+disk or a network, and none fails: what cannot be written is lost, counted and said. A file is locked as long as it is
+written, and when the disk's share is used up the oldest file goes.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from fraud.vector_names import OWN, VectorLayout
 from fraud.velocity import FloatArray
 from serving.delivery import Delivery
 from serving.line_file import LineFile
-from serving.logs import Seldom
+from serving.logs import Seldom, place_of
 from serving.metrics import Metrics
 from serving.online import Online
 from serving.queued import QueuedWork
@@ -28,7 +29,6 @@ QUEUE_LENGTH: Final = 20_000
 """Decisions waiting at most, some 40 MB: two seconds at full load while a disk hangs."""
 
 PAUSE_S: Final = 0.01
-"""Short, so that what the thread has to write holds up no request for long: it shares the interpreter with them."""
 BATCH: Final = 256
 
 
@@ -119,12 +119,9 @@ class DecisionLog:
         self._file: LineFile | None = None
         if directory is not None:
             self._file = LineFile(directory, "decisions", most_bytes=most_bytes, lost=self._deleted)
-        self._queued = QueuedWork[Made](
+        self._queued = QueuedWork[bytes](
             "decision_log", self._write, lost=self._overflowed, length=QUEUE_LENGTH, batch=BATCH, pause_s=PAUSE_S
         )
-        self.append = self._queued.append
-        """Take a decision, or count it lost when the queue is full."""
-
         self.flush = self._queued.flush
         """Write what is queued; a disk that refuses costs these decisions and nothing else."""
 
@@ -142,6 +139,15 @@ class DecisionLog:
             self._delivery.start()
         self._queued.start()
 
+    def append(self, made: Made) -> None:
+        """Take a decision, or count it lost when the queue is full."""
+        try:
+            line = _line(made)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the answer must not fail for it
+            self._lost(1, f"{type(error).__name__} at {place_of(error)}")
+        else:
+            self._queued.append(line)
+
     def close(self) -> None:
         """Write what is left and stop."""
         self._queued.close()
@@ -150,8 +156,7 @@ class DecisionLog:
         if self._delivery is not None:
             self._delivery.close()
 
-    def _write(self, batch: list[Made]) -> None:
-        lines = [_line(made) for made in batch]
+    def _write(self, lines: list[bytes]) -> None:
         if self._delivery is not None:
             self._delivery.offer(lines)
         if self._file is None:
@@ -159,9 +164,9 @@ class DecisionLog:
         try:
             self._file.write(b"".join(lines))
         except OSError as error:
-            self._lost(len(batch), error.strerror or type(error).__name__)
+            self._lost(len(lines), error.strerror or type(error).__name__)
         else:
-            self._metrics.decisions_logged.add(count=len(batch))
+            self._metrics.decisions_logged.add(count=len(lines))
 
     def _overflowed(self, count: int) -> None:
         self._lost(count, "queue is full")

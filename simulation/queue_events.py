@@ -51,7 +51,7 @@ RULES: Final = np.dtype(
     [
         ("pause_every_s", np.float64),
         ("pause_per_request_s", np.float64),
-        ("wake_s", np.float64),
+        ("cold", np.float64),
         ("first_turn", np.float64),
     ]
 )
@@ -114,7 +114,7 @@ def _begin(
     counters: IntArray,
     request: int,
     now: float,
-    wake_s: float,
+    slower: float,
 ) -> None:
     """Let the worker of a request begin its turn at ``now``, or after a pause that is due."""
     worker = requests[request].worker
@@ -124,7 +124,7 @@ def _begin(
         now = max(now, paused_at + rules[0].pause_per_request_s * workers[worker].left_over)
         workers[worker].left_over = 0.0
     share = 1.0 - rules[0].first_turn if requests[request].second else rules[0].first_turn
-    takes = share * (requests[request].worker_s + wake_s)
+    takes = share * slower * requests[request].worker_s
     workers[worker].serving = request
     workers[worker].worked_s += takes
     _expect(events, counters, now + takes, TURN_ENDS, request)
@@ -143,7 +143,7 @@ def _queue(
     """Give a request to its worker, which begins at once when it is idle."""
     worker = requests[request].worker
     if workers[worker].serving == NOBODY:
-        _begin(rules, requests, workers, events, counters, request, now, rules[0].wake_s)
+        _begin(rules, requests, workers, events, counters, request, now, rules[0].cold)
         return
     requests[request].behind = NOBODY
     if workers[worker].head == NOBODY:
@@ -179,7 +179,7 @@ def _end_turn(
     workers[worker].idle_since = now
     if follower != NOBODY:
         workers[worker].head = requests[follower].behind
-        _begin(rules, requests, workers, events, counters, follower, now, 0.0)
+        _begin(rules, requests, workers, events, counters, follower, now, 1.0)
     return latency
 
 
@@ -218,14 +218,14 @@ def _least(open_instances: IntArray, outstanding: IntArray, first: int) -> int:
 
 
 @kernel
-def _promise(workers: Records, first: int, count: int, arrival: float, worker_s: float, wake_s: float) -> int:
+def _promise(workers: Records, first: int, count: int, arrival: float, worker_s: float, cold: float) -> int:
     """Return which of ``count`` workers from ``first`` on has the least work left; it is promised this too."""
     chosen = first
     for worker in range(first + 1, first + count):
         if workers[worker].promised < workers[chosen].promised:
             chosen = worker
-    woken = wake_s if workers[chosen].promised <= arrival else 0.0
-    workers[chosen].promised = max(arrival, workers[chosen].promised) + worker_s + woken
+    slower = cold if workers[chosen].promised <= arrival else 1.0
+    workers[chosen].promised = max(arrival, workers[chosen].promised) + slower * worker_s
     return chosen
 
 
@@ -250,7 +250,7 @@ def serve(state: State, work: FloatArray, open_instances: IntArray, latencies: F
         requests[request].beyond_s = work[2, row]
         requests[request].second = 0
         requests[request].worker = _promise(
-            workers, instance * workers_each, workers_each, arrival, worker_s, rules[0].wake_s
+            workers, instance * workers_each, workers_each, arrival, worker_s, rules[0].cold
         )
         _queue(rules, requests, workers, events, counters, request, arrival)
     return count

@@ -28,8 +28,8 @@ class Fleet:
     pause_every_s, pause_per_request_s
         From multiples of the one on, a worker does nothing for the other times the requests it has finished since its
         last pause, as a log that is written by another thread of the same interpreter makes it.
-    wake_s
-        How much longer a worker takes for a request whose turns find it idle.
+    cold
+        How many times as long a turn takes that finds its worker idle, 1 or more.
     first_turn
         Share of the first turn in the time of a worker, in (0, 1]. At 1 there is no second, and the time beyond the
         worker comes after the turn; else it comes between both.
@@ -42,12 +42,12 @@ class Fleet:
         workers: int = 1,
         pause_every_s: float = 1.0,
         pause_per_request_s: float = 0.0,
-        wake_s: float = 0.0,
+        cold: float = 1.0,
         first_turn: float = 1.0,
     ) -> None:
         places = instances * workers
         self._workers_each = workers
-        self._rules = np.array([(pause_every_s, pause_per_request_s, wake_s, first_turn)], RULES)
+        self._rules = np.array([(pause_every_s, pause_per_request_s, cold, first_turn)], RULES)
         self._requests = np.zeros(0, REQUEST)
         self._workers = _idle(places)
         self._events = np.zeros(0, EVENT)  # at most as many as requests in flight

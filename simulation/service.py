@@ -24,6 +24,17 @@ SHIPPED: Final = Path(__file__).with_name("service.json")
 QUANTILES: Final = 8_192
 """Entries of a table: the finest tail it can show is one in 8,192."""
 
+KNOWN: Final = {
+    "beyond_ms",
+    "cold",
+    "first_turn",
+    "pause_every_ms",
+    "pause_ms_per_request",
+    "service_ms",
+    "source",
+}
+"""What a file of service times may say."""
+
 _PLACES: Final = (np.arange(QUANTILES) + 0.5) / QUANTILES
 
 
@@ -39,8 +50,8 @@ class ServiceTimes:
         Where they are from, for people.
     pause_every, pause_per_request
         When the worker pauses, and how long for each request since the last pause.
-    wake
-        How much longer a worker takes for a request that finds it idle.
+    cold
+        How many times as long a turn takes that finds its worker idle: it has to be woken, with cold caches.
     first_turn
         Share of the worker's time that it takes before the time beyond, in (0, 1]; the rest comes after.
     """
@@ -50,7 +61,7 @@ class ServiceTimes:
     source: str
     pause_every: float = 1.0
     pause_per_request: float = 0.0
-    wake: float = 0.0
+    cold: float = 1.0
     first_turn: float = 1.0
 
     @property
@@ -67,8 +78,8 @@ class ServiceTimes:
         """Return times of the same shape, slower or faster, so that ``workers`` are busy all the time at ``rate``."""
         factor = workers / (rate * self.mean)
         source = f"{self.source}, scaled by {factor:.3g}"
-        pause, wake = self.pause_per_request * factor, self.wake * factor
-        return replace(self, worker=self.worker * factor, pause_per_request=pause, wake=wake, source=source)
+        pause = self.pause_per_request * factor
+        return replace(self, worker=self.worker * factor, pause_per_request=pause, source=source)
 
 
 def from_samples(samples: Sequence[float]) -> FloatArray:
@@ -123,8 +134,8 @@ def read_service(path: Path) -> ServiceTimes:
 
     ``{"service_ms": …, "beyond_ms": …}``, where each is a list of measured milliseconds or an object of percentiles
     such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent, and so may the pauses,
-    ``"pause_every_ms": 10, "pause_ms_per_request": 0.05``, what waking an idle worker takes, ``"wake_ms": 0.1``, and
-    the share of the first turn, ``"first_turn": 0.4``.
+    ``"pause_every_ms": 10, "pause_ms_per_request": 0.05``, how many times as long an idle worker takes, ``"cold": 2``,
+    and the share of the first turn, ``"first_turn": 0.4``.
 
     Raises
     ------
@@ -136,14 +147,19 @@ def read_service(path: Path) -> ServiceTimes:
         worker = _table(content["service_ms"])
         beyond = _table(content["beyond_ms"]) if "beyond_ms" in content else np.zeros(QUANTILES)
         pauses = float(content.get("pause_every_ms", 1e3)), float(content.get("pause_ms_per_request", 0.0))
-        wake = float(content.get("wake_ms", 0.0))
+        cold = float(content.get("cold", 1.0))
         first_turn = float(content.get("first_turn", 1.0))
     except OSError as error:
         raise InvalidSetting(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidSetting(f"{path} does not hold service times ({error!r}); see docs/capacity.md") from None
-    if pauses[0] <= 0.0 or pauses[1] < 0.0 or wake < 0.0:
-        raise InvalidSetting(f"{path}: pauses {pauses} or the waking {wake} are not positive")
+    unknown = sorted(set(content) - KNOWN)
+    if unknown:
+        raise InvalidSetting(f"{path}: {unknown[0]!r} is none of {', '.join(sorted(KNOWN))}")
+    if pauses[0] <= 0.0 or pauses[1] < 0.0:
+        raise InvalidSetting(f"{path}: pauses {pauses} are not positive")
+    if not 1.0 <= cold < np.inf:
+        raise InvalidSetting(f"{path}: an idle worker takes {cold} times as long, which is less than once")
     if not 0.0 < first_turn <= 1.0:
         raise InvalidSetting(f"{path}: a first turn of {first_turn} is no share above 0 and up to 1")
     source = str(content.get("source", path.name))
@@ -153,19 +169,19 @@ def read_service(path: Path) -> ServiceTimes:
         source=source,
         pause_every=pauses[0] / 1e3,
         pause_per_request=pauses[1] / 1e3,
-        wake=wake / 1e3,
+        cold=cold,
         first_turn=first_turn,
     )
 
 
 def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
-    """Return an idle fleet that pauses and wakes as ``service`` says."""
+    """Return an idle fleet that pauses, and is slow when cold, as ``service`` says."""
     return Fleet(
         instances,
         workers=workers,
         pause_every_s=service.pause_every,
         pause_per_request_s=service.pause_per_request,
-        wake_s=service.wake,
+        cold=service.cold,
         first_turn=service.first_turn,
     )
 

@@ -213,6 +213,20 @@ def test_a_chunked_body_that_grows_too_long_is_refused(scorer: Scorer) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
+def test_an_answer_leaves_whole_with_a_body_or_without(scorer: Scorer) -> None:
+    with socket.create_connection(("127.0.0.1", scorer.port)) as connection:
+        for method in (b"GET", b"HEAD", b"GET"):
+            connection.sendall(method + b" /ping HTTP/1.1\r\nhost: x\r\n\r\n")
+            head, _, body = connection.recv(4096).partition(b"\r\n\r\n")  # one packet
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert (b"ready" in body) == (method == b"GET")
+        head = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+        connection.sendall(head + b"expect: 100-continue\r\n\r\n")
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 422 ")
+
+
 def test_broken_http_and_half_open_clients_do_not_touch_their_neighbours(scorer: Scorer) -> None:
     clients = [socket.create_connection(("127.0.0.1", scorer.port)) for _ in range(20)]
     for number, connection in enumerate(clients):

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -180,3 +181,14 @@ def test_a_file_that_another_worker_deletes_first_costs_nothing(
     log.close()
     assert metrics.decisions_lost.total() == 20
     assert len([path for path in tmp_path.iterdir() if path.exists()]) == 2
+
+
+def test_a_decision_that_makes_no_line_costs_itself_and_no_answer(tmp_path: Path) -> None:
+    metrics = Metrics()
+    log = DecisionLog(tmp_path, metrics=metrics)
+    log.start()
+    log.append(msgspec.structs.replace(made(1), online=None))
+    log.append(made(2))
+    log.close()
+    assert [line.decision_id for line in read_log(tmp_path) if line is not None] == ["d2"]
+    assert (metrics.decisions_lost.total(), metrics.decisions_logged.total()) == (1, 1)

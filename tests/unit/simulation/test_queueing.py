@@ -89,7 +89,7 @@ def test_pause_stops_an_instance_for_what_its_requests_left_over() -> None:
 
 
 def test_worker_that_was_idle_takes_longer_for_its_first_request_only() -> None:
-    fleet = Fleet(1, wake_s=0.5)
+    fleet = Fleet(1, cold=1.5)
     latency = answered(fleet, [0], np.array([[0.0, 1.0, 4.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
     assert latency == pytest.approx([1.5, 1.5, 1.5])  # the second waits half a second for the first and wakes nobody
 
@@ -97,7 +97,9 @@ def test_worker_that_was_idle_takes_longer_for_its_first_request_only() -> None:
 def test_share_that_finds_the_worker_idle_follows_welch() -> None:
     rate, service, wake = 0.5, 1.0, 0.6
     arrivals = np.cumsum(np.random.default_rng(10).exponential(1.0 / rate, COUNT))
-    latency = answered(Fleet(1, wake_s=wake), [0], np.stack([arrivals, np.full(COUNT, service), np.zeros(COUNT)]))
+    latency = answered(
+        Fleet(1, cold=1.0 + wake / service), [0], np.stack([arrivals, np.full(COUNT, service), np.zeros(COUNT)])
+    )
     idle = (1 - rate * service) / (1 - rate * service + rate * (service + wake))
     assert (np.abs(latency - service - wake) < 1e-6).mean() == pytest.approx(idle, rel=0.01)
 
@@ -117,7 +119,7 @@ def test_second_turn_waits_for_first_turns_that_could_begin_before_it() -> None:
 
 
 def test_second_turn_wakes_a_worker_that_was_idle_meanwhile() -> None:
-    fleet = Fleet(1, first_turn=0.4, wake_s=0.5)
+    fleet = Fleet(1, first_turn=0.4, cold=1.5)
     assert answered(fleet, [0], np.array([[0.0], [1.0], [3.0]])) == pytest.approx([4.5])  # 0.4 + 0.2, 3, 0.6 + 0.3
 
 

@@ -40,15 +40,15 @@ def test_file_of_percentiles_and_samples_is_read_in_milliseconds(tmp_path: Path)
     assert np.median(times.worker) == pytest.approx(0.001, rel=0.001)
     assert set(times.beyond.tolist()) == {0.0005}
     assert times.source == "lab"
-    assert times.wake == 0.0
+    assert (times.cold, times.first_turn) == (1.0, 1.0)
 
 
-def test_waking_is_read_scaled_and_no_part_of_saturation(tmp_path: Path) -> None:
+def test_cold_worker_and_turns_are_read_and_no_part_of_saturation(tmp_path: Path) -> None:
     path = tmp_path / "service.json"
-    path.write_text(json.dumps({"service_ms": [1.0] * 100, "wake_ms": 0.25}))
+    path.write_text(json.dumps({"service_ms": [1.0] * 100, "cold": 1.25, "first_turn": 0.4}))
     times = read_service(path)
-    assert (times.wake, times.mean) == pytest.approx((0.00025, 0.001))
-    assert times.saturating_at(500.0, workers=1).wake == pytest.approx(0.0005)
+    assert (times.cold, times.first_turn, times.mean) == pytest.approx((1.25, 0.4, 0.001))
+    assert times.saturating_at(500.0, workers=1).cold == 1.25
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_waking_is_read_scaled_and_no_part_of_saturation(tmp_path: Path) -> None
         ('{"service_ms": {"p50": 2, "p95": 1}}', "ascending"),
         ('{"service_ms": {"p50": 2}}', "two or more"),
         ('{"service_ms": {"half": 2, "p95": 3}}', "half"),
-        ('{"service_ms": {"p50": 1, "p95": 2}, "wake_ms": -1}', "waking"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "cold": 0.5}', "less than once"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "first_turn": 0}', "no share"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "wake_ms": 1}', "'wake_ms' is none of"),
     ],
 )
 def test_bad_file_is_refused_with_what_is_wrong(tmp_path: Path, content: str, said: str) -> None:
