@@ -91,7 +91,9 @@ class Pair:
 
     def scores_stable(self) -> Check:
         """Return the check of how far the scores moved from the champion's."""
-        found = population_stability(self._rows.champion, self._rows.challenger)
+        rows = self._rows
+        review_at = None if rows.thresholds is None else rows.thresholds.champion[0]
+        found = population_stability(rows.champion, rows.challenger, review_at=review_at)
         return Check(
             "scores_stable",
             found <= self._limits.psi,

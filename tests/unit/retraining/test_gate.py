@@ -237,6 +237,25 @@ def test_stability_is_zero_for_equal_scores_and_grows_with_the_shift() -> None:
     assert 0.0 < shifts[1] < shifts[2]
 
 
+def test_stability_counts_what_is_near_a_decision_and_not_the_mass_below() -> None:
+    rng = np.random.default_rng(2)
+    scores, risky = rng.beta(0.5, 600, 20_000), rng.beta(2.0, 6.0, 200)
+    before = np.concatenate([scores, risky])
+    shy, doubled = np.concatenate([scores * 4, risky]), np.concatenate([scores, np.minimum(risky * 3.0, 1.0)])
+    assert population_stability(before, shy) > 0.5
+    assert population_stability(before, shy, review_at=0.2) < 0.02
+    assert population_stability(before, doubled, review_at=0.2) > population_stability(before, doubled) > 0.0
+
+
+def test_a_challenger_whose_low_scores_differ_from_an_odd_champions_is_stable() -> None:
+    rows = week()
+    challenger = np.where(rows.champion < 0.004, rows.champion**0.7, rows.champion)
+    at = Thresholds((0.3, 0.9), (0.3, 0.9), 0.01, 0.001)
+    unstable = judge(replace(rows, challenger=challenger), FINE)
+    assert "scores_stable" in failed(unstable)
+    assert "scores_stable" not in failed(judge(replace(rows, challenger=challenger, thresholds=at), FINE))
+
+
 KINDS = np.array(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"], object)
 
 
