@@ -75,7 +75,7 @@ class GateLimits:
     type_recall: float = 0.7
     type_frauds: int = 10
     type_loss: float = 0.15
-    type_chance: float = 0.01
+    type_chance: float = 0.02
     arrived: float = 0.5
 
 

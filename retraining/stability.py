@@ -1,7 +1,7 @@
 """How far two samples of scores lie apart: the population stability index over bands of the first.
 
-The bands lie where decisions fall. Two models of the same quality may put the mass of legitimate payments at 0.0002 or at
-0.001: nobody decides anything there, and over bands that count it no successor of an odd champion would ever pass.
+The bands lie where decisions fall. Two models of the same quality may put the mass of legitimate payments at 0.0002 or
+at 0.001: nobody decides anything there, and over bands that count it no successor of an odd champion would ever pass.
 """
 
 from typing import Final
