@@ -18,6 +18,7 @@ CONNECTIONS: Final = 32
 """The same in every phase: a request on a connection that was idle for long costs more."""
 
 SINGLE_REQUESTS: Final = 300
+MOMENT: Final = 100
 SINGLE_S: Final = 1.5
 """Of one turn of single requests at most, pauses included."""
 BUSY_REQUESTS: Final = 8_000
@@ -88,7 +89,7 @@ def single(running: Running, *, number: int, rate: float) -> tuple[FloatArray, F
         time.sleep(gaps.exponential(1.0 / rate))  # what is done after an answer belongs to its request
         accounts.append(running.used())
 
-    count = max(100, min(SINGLE_REQUESTS, int(SINGLE_S * rate)))
+    count = max(MOMENT, min(SINGLE_REQUESTS, int(SINGLE_S * rate)))
     first = number * SINGLE_REQUESTS % len(running.requests)
     some = [*running.requests, *running.requests][first : first + count]
     load = one_by_one(running.port, some, between=between, connections=CONNECTIONS)
@@ -114,17 +115,22 @@ def first_turn(running: Running, relay: Relay) -> float:
 
 def calibration(singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[Busy], turn: float) -> Calibration:
     """Return what was measured, over all turns."""
-    worker = _of_median_turn([spent for spent, _ in singles])
-    beyond = _of_median_turn([np.maximum(latency - spent, 0.0) for spent, latency in singles])
+    worker = _of_median_moment([spent for spent, _ in singles])
+    beyond = _of_median_moment([np.maximum(latency - spent, 0.0) for spent, latency in singles])
     path, beside, clock = (
         float(np.median([getattr(one, name) for one in measured])) for name in ("path", "beside", "clock")
     )
     return Calibration(worker, beyond, turn, path, beside, 1.0 / clock)
 
 
-def _of_median_turn(turns: Sequence[FloatArray]) -> FloatArray:
-    """Return quantiles, each the median of those of the turns: a moment that the machine spent elsewhere is no tail."""
-    return np.asarray(np.median([from_samples(turn.tolist()) for turn in turns], axis=0))
+def _of_median_moment(turns: Sequence[FloatArray]) -> FloatArray:
+    """Return quantiles, each the median of those of a hundred requests at a time.
+
+    The loads' percentiles are those of the median quarter of a second: what the machine does elsewhere for a moment is
+    in neither.
+    """
+    moments = [turn[first : first + MOMENT] for turn in turns for first in range(0, len(turn) - MOMENT + 1, MOMENT)]
+    return np.asarray(np.median([from_samples(moment.tolist()) for moment in moments], axis=0))
 
 
 def service_json(found: Calibration, trees: int, depth: int) -> dict[str, Any]:
