@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fraud import ring, tiles
+from fraud import ring, tile_log
 from fraud.kernels import kernel
 from fraud.velocity import POSITIONS, TABLE_LENGTH, Changes, FloatArray, state_from_history
 from fraud.windows import KINDS, SMALL_AMOUNT_MINOR, Entity
@@ -209,7 +209,7 @@ def _prefixes(history: History) -> IntArray:
     paid = (changes["flags"] & ring.REPORT) == 0
     large = np.zeros(len(changes), np.int64)
     times, amounts = (np.ascontiguousarray(changes[name]) for name in ("time", "amount"))
-    tiles.mark_large(times, amounts, paid, history.starts, large)
+    tile_log.mark_large(times, amounts, paid, history.starts, large)
     columns = (
         paid,
         np.where(paid, changes["amount"], 0),
@@ -239,7 +239,7 @@ def _read_tiles(
     for row in range(len(key)):
         start = starts[key[row]] if key[row] >= 0 else 0
         stop = starts[key[row] + 1] if key[row] >= 0 else 0
-        tiles.read_prefixes(times, prefixes, start, stop, as_of[row], table)
+        tile_log.read_prefixes(times, prefixes, start, stop, as_of[row], table)
         for column in range(len(positions)):
             out[row, column] = table[positions[column]]
 
