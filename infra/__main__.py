@@ -14,9 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fraud.errors import TollgateError, sentence
-from fraud.scaling import PLAN
 from infra import rendering, rules, sbom, trees
-from infra.approval import scaled_to
 from infra.changes import Account, Plan
 from infra.command_line import JsonFile, tell, wants_only_json, write_figures
 from infra.deployer import NONE, Rollout, look
@@ -192,7 +190,7 @@ def _settle(wired: Wired, environment: Environment, rollout: Rollout) -> None:
     """Wait for a rollout's end and register scaling."""
     with _waiting(f"{rollout.step} {rollout.config}") as say:
         wired.deployer.settle(rollout.config, lambda now: say(f"{now.status} towards {now.coming or now.config}"))
-    wired.scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+    wired.scaling.register(environment.scaling, now_ms=_now_ms())
 
 
 def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
@@ -202,9 +200,9 @@ def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
 
 @app.command()
 def scale(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
-    """Register the scaling plan of fraud/scaling.py for the endpoint."""
+    """Register the environment's scaling plan for the endpoint."""
     environment = read_environment(name)
-    done = _wired(environment, url).scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+    done = _wired(environment, url).scaling.register(environment.scaling, now_ms=_now_ms())
     report = asdict(done)
     tell("\n".join(f"{key}: {', '.join(v) or '-'}" for key, v in report.items()), report, json_file)
 

@@ -114,6 +114,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
         bucket=environment.bucket,
         region=environment.account.region,
         currency=environment.data.currency,
+        scorer=environment.scorer,
         store_kind=environment.data.store,
         store_host=given["data/store-host"],
         store_secret=given["data/store-scorer-password-arn"],

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from fraud.scaling import PLAN
 from infra import learning, rendering
 from infra.alarms import rollout_guards
 from infra.approval import act
@@ -115,7 +116,7 @@ def asked(hosting: Hosting, packages: list[str]) -> set[str]:
         return client
 
     wired = wire(recording, environment)
-    with_peaks = dataclasses.replace(environment, hosting=dataclasses.replace(environment.hosting, plan="production"))
+    with_peaks = dataclasses.replace(environment, scaling=PLAN)
     for package, now_ms in zip(packages, (BEFORE_A_PROMOTION, AFTER_IT), strict=True):
         approval = {"detail-type": "SageMaker Model Package State Change", "detail": {"ModelPackageArn": package}}
         act(approval, wired, with_peaks, now_ms=now_ms)
