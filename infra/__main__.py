@@ -22,8 +22,9 @@ from infra.environment import Environment, read_environment
 from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
 from infra.names import plain_name
 from infra.publishing import publish as publish_file
+from infra.quotas import SERVICE, Quotas
 from infra.redrive import redrive as put_back
-from infra.screens import plan_as_json, show_json, show_plan, show_rows, show_unready
+from infra.screens import plan_as_json, show_advice, show_json, show_plan, show_rows, show_unready
 from infra.stacks import STACKS, Stack
 from infra.wiring import Wired, clients, prefix_lists, wire
 
@@ -62,7 +63,7 @@ def rules_(json_file: JsonFile = None) -> None:
 
 @app.command()
 def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -> None:
-    """Show what deploying would change, and change nothing."""
+    """Show what deploying would change and which quotas are too small, and change nothing."""
     account, environment = _account(name, url)
     plans = []
     for stack in _stacks(one):
@@ -72,6 +73,7 @@ def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -
         plans.append((stack, made))
         show_plan(console, made, account.name(stack))
     show_unready(console, environment)
+    show_advice(console, Quotas(clients(environment, url)(SERVICE), environment).advice())
     write_figures([plan_as_json(made, account.name(stack)) for stack, made in plans], json_file)
 
 
@@ -169,6 +171,7 @@ def release(
     """Roll an approved model package out, canary first; the same package again changes nothing."""
     environment = read_environment(name)
     wired = _wired(environment, url)
+    show_advice(console, wired.quotas.advice())
     rollout = wired.deployer.deploy(package, recreate=recreate, shadow_arn=shadow)
     if wait:
         _settle(wired, environment, rollout)

@@ -37,12 +37,18 @@ def act(event: Mapping[str, Any], wired: Wired, environment: Environment, *, now
     if kind == "SageMaker Model Package State Change":
         rollout = wired.deployer.deploy(detail["ModelPackageArn"])
         done = {"event": "rollout_begun", "step": rollout.step, "config": rollout.config, "previous": rollout.previous}
+        for said in wired.quotas.advice():
+            _log({"event": "quota_noted", "advice": said})
     elif kind == "SageMaker Endpoint State Change":
         done = _settled(wired, environment, now_ms=now_ms)
     else:
         raise MissingPrerequisite(f"an event of kind {kind!r} starts nothing here")
-    sys.stderr.write(json.dumps(done) + "\n")
+    _log(done)
     return done
+
+
+def _log(event: Mapping[str, str]) -> None:
+    sys.stderr.write(json.dumps(event) + "\n")
 
 
 def _settled(wired: Wired, environment: Environment, *, now_ms: int) -> dict[str, str]:

@@ -96,6 +96,15 @@ def test_first_plan_waits_for_nothing_but_the_stacks_before(aws: str) -> None:
     assert run(aws, "status", "prod", "--json", "-")["stacks"]["network"] == "NONE"
 
 
+def test_plan_goes_on_where_quotas_cannot_be_looked_up(aws: str) -> None:
+    # The emulator has no list of quotas and says so with a server error.
+    done = RUNNER.invoke(app, ["plan", "prod", "--stack", "network", "--json", "-", "--endpoint-url", aws])
+    assert done.exit_code == 0, done.output
+    assert [item["stack"] for item in json.loads(done.stdout)] == ["tollgate-prod-network"]
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert "the quotas of ml.c7i.large, ml.c6i.large, ml.m7i.large were not looked up (500)" in said
+
+
 def test_environment_with_zeros_is_refused_once_data_stands(aws: str) -> None:
     from infra.errors import InvalidEnvironment
 
