@@ -123,6 +123,14 @@ def test_every_parameter_of_every_template_is_given(stack: Stack) -> None:
     assert addresses <= said
 
 
+def test_latency_alarm_follows_the_scorers_budget(tmp_path: Path) -> None:
+    serving = next(as_data(stack) for stack in STACKS if stack.name == "serving")
+    name = serving["Resources"]["ScorerLatencyAlarm"]["Properties"]["Threshold"]["Ref"]
+    slower = read_environment("dev", changed(tmp_path, "request_budget_ms = 50", "request_budget_ms = 120"))
+    thresholds = [parameters(serving, each, {})[name] for each in (read_environment("dev"), slower)]
+    assert thresholds == ["50000", "120000"], "microseconds, as ModelLatency"
+
+
 PEAK = 'name = "payday"\ndays = [25, 26, 27, 28]\nfrom_hour = 4\nto_hour = 23\nmin_instances = 15'
 
 
