@@ -266,6 +266,8 @@ def test_rollout_is_noted_though_its_figures_cannot_be_written(
     said = run(aws, "status", "prod", "--json", str(tmp_path / "status.json"))
     assert json.loads((tmp_path / "status.json").read_text())["endpoint"]["config"] == again["config"]
     assert again["config"] in said
+    plain = RUNNER.invoke(app, ["release", "prod", package, "--endpoint-url", aws])
+    assert (plain.exit_code, "note: the quotas of ml.c7i.large" in plain.stderr) == (0, True)
 
 
 def test_stack_under_a_standing_endpoint_is_not_deleted(aws: str, approve: Any, hosting: Hosting) -> None:
