@@ -6,7 +6,7 @@ so that what is simulated is what is deployed. Values only: nothing here calls a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -212,11 +212,6 @@ class ScalingPlan:
         local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(self.timezone))
         return max([self.limits.min_instances, *(peak.min_instances for peak in self._peaks() if peak.covers(local))])
 
-    def of_size(self, instances: int) -> "ScalingPlan":
-        """Return the same policies for a small fleet without peaks, that may double."""
-        limits = replace(self.limits, min_instances=instances, max_instances=2 * instances)
-        return replace(self, limits=limits, monthly=(), promotions=())
-
     def _peaks(self) -> "tuple[MonthlyPeak | Promotion, ...]":
         return (*self.monthly, *self.promotions)
 
@@ -353,5 +348,6 @@ PLAN: Final = ScalingPlan(
     ),
     promotions=(Promotion("black-friday", date(2026, 11, 26), date(2026, 11, 30), PAYDAY_MINIMUM),),
 )
-"""The plan of production. Four instances: two carry the normal peak, N+1 over three zones asks for three, a canary for
-four."""
+"""The plan that the capacity model studies, and production's: ``infra/environments/prod.toml`` spells the same limits
+and peaks, other environments their own. Four instances: two carry the normal peak, N+1 over three zones asks for three,
+a canary for four."""

@@ -14,9 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fraud.errors import TollgateError, sentence
-from fraud.scaling import PLAN
 from infra import rendering, rules, sbom, trees
-from infra.approval import scaled_to
 from infra.changes import Account, Plan
 from infra.command_line import JsonFile, tell, wants_only_json, write_figures
 from infra.deployer import NONE, Rollout, look
@@ -24,8 +22,9 @@ from infra.environment import Environment, read_environment
 from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
 from infra.names import plain_name
 from infra.publishing import publish as publish_file
+from infra.quotas import SERVICE, Quotas
 from infra.redrive import redrive as put_back
-from infra.screens import plan_as_json, show_json, show_plan, show_rows, show_unready
+from infra.screens import plan_as_json, show_advice, show_json, show_plan, show_rows, show_unready
 from infra.stacks import STACKS, Stack
 from infra.wiring import Wired, clients, prefix_lists, wire
 
@@ -64,7 +63,7 @@ def rules_(json_file: JsonFile = None) -> None:
 
 @app.command()
 def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -> None:
-    """Show what deploying would change, and change nothing."""
+    """Show what deploying would change and which quotas are too small, and change nothing."""
     account, environment = _account(name, url)
     plans = []
     for stack in _stacks(one):
@@ -74,6 +73,7 @@ def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -
         plans.append((stack, made))
         show_plan(console, made, account.name(stack))
     show_unready(console, environment)
+    show_advice(console, Quotas(clients(environment, url)(SERVICE), environment).advice())
     write_figures([plan_as_json(made, account.name(stack)) for stack, made in plans], json_file)
 
 
@@ -171,6 +171,7 @@ def release(
     """Roll an approved model package out, canary first; the same package again changes nothing."""
     environment = read_environment(name)
     wired = _wired(environment, url)
+    show_advice(console, wired.quotas.advice())
     rollout = wired.deployer.deploy(package, recreate=recreate, shadow_arn=shadow)
     if wait:
         _settle(wired, environment, rollout)
@@ -192,7 +193,7 @@ def _settle(wired: Wired, environment: Environment, rollout: Rollout) -> None:
     """Wait for a rollout's end and register scaling."""
     with _waiting(f"{rollout.step} {rollout.config}") as say:
         wired.deployer.settle(rollout.config, lambda now: say(f"{now.status} towards {now.coming or now.config}"))
-    wired.scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+    wired.scaling.register(environment.scaling, now_ms=_now_ms())
 
 
 def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
@@ -202,9 +203,9 @@ def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
 
 @app.command()
 def scale(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
-    """Register the scaling plan of fraud/scaling.py for the endpoint."""
+    """Register the environment's scaling plan for the endpoint."""
     environment = read_environment(name)
-    done = _wired(environment, url).scaling.register(scaled_to(PLAN, environment), now_ms=_now_ms())
+    done = _wired(environment, url).scaling.register(environment.scaling, now_ms=_now_ms())
     report = asdict(done)
     tell("\n".join(f"{key}: {', '.join(v) or '-'}" for key, v in report.items()), report, json_file)
 

@@ -19,6 +19,9 @@ class Alarm:
         One sentence for whoever is woken up.
     statistic
         ``Sum``, ``Maximum``, ... or a percentile such as ``p99``.
+    parameter
+        Template parameter that gives the threshold, where it differs between environments; ``threshold`` is then what
+        the settings' defaults come to.
     percent_of
         Another metric; the threshold is then a percentage of it, looked at once it is 50 or more.
     silence_is_bad
@@ -48,6 +51,7 @@ class Alarm:
     periods: int = 3
     datapoints: int = 2
     below: bool = False
+    parameter: str = ""
     percent_of: str = ""
     silence_is_bad: bool = False
     over: tuple[Mapping[str, str], ...] = ()

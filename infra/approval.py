@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fraud.scaling import PLAN, ScalingPlan
 from infra.environment import Environment, read_environment
 from infra.errors import MissingPrerequisite
 from infra.wiring import Clients, Wired, clients, wire
@@ -26,9 +25,7 @@ def lambda_handler(event: Mapping[str, Any], _context: object) -> dict[str, str]
     return act(event, wire(client, environment), environment, now_ms=time.time_ns() // 1_000_000)
 
 
-def act(
-    event: Mapping[str, Any], wired: Wired, environment: Environment, *, now_ms: int, plan: ScalingPlan = PLAN
-) -> dict[str, str]:
+def act(event: Mapping[str, Any], wired: Wired, environment: Environment, *, now_ms: int) -> dict[str, str]:
     """Roll an approved package out, or take note of how a rollout ended.
 
     Raises
@@ -40,31 +37,26 @@ def act(
     if kind == "SageMaker Model Package State Change":
         rollout = wired.deployer.deploy(detail["ModelPackageArn"])
         done = {"event": "rollout_begun", "step": rollout.step, "config": rollout.config, "previous": rollout.previous}
+        for said in wired.quotas.advice():
+            _log({"event": "quota_noted", "advice": said})
     elif kind == "SageMaker Endpoint State Change":
-        done = _settled(wired, environment, now_ms=now_ms, plan=plan)
+        done = _settled(wired, environment, now_ms=now_ms)
     else:
         raise MissingPrerequisite(f"an event of kind {kind!r} starts nothing here")
-    sys.stderr.write(json.dumps(done) + "\n")
+    _log(done)
     return done
 
 
-def _settled(wired: Wired, environment: Environment, *, now_ms: int, plan: ScalingPlan) -> dict[str, str]:
+def _log(event: Mapping[str, str]) -> None:
+    sys.stderr.write(json.dumps(event) + "\n")
+
+
+def _settled(wired: Wired, environment: Environment, *, now_ms: int) -> dict[str, str]:
     """Register scaling for what serves now and write the outcome into the registry."""
     served = wired.deployer.served()
     if served.status == "InService":
-        wired.scaling.register(scaled_to(plan, environment), now_ms=now_ms)
+        wired.scaling.register(environment.scaling, now_ms=now_ms)
     package = wired.deployer.package_of(served.config)
     if package and served.status == "InService" and not served.failure:
         wired.deployer.mark(package, "deployed")
     return {"event": "rollout_settled", "status": served.status, "config": served.config, "failure": served.failure}
-
-
-def scaled_to(plan: ScalingPlan, environment: Environment) -> ScalingPlan:
-    """Return the plan for an environment: as it stands, or as small as the environment.
-
-    Examples
-    --------
-    >>> scaled_to(PLAN, read_environment("dev")).limits
-    Limits(min_instances=2, max_instances=4, zones=3)
-    """
-    return plan if environment.hosting.plan == "production" else plan.of_size(environment.hosting.instances)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fraud.settings import PREFIX
-from infra.environment import Hosting
+from infra.environment import Hosting, Scorer
 from infra.metrics import VARIANT
 from infra.names import SCORER
 
@@ -47,7 +47,7 @@ class Place:
         ARN of the data key.
     bucket
         The environment's bucket.
-    region, currency
+    region, currency, scorer
         For the container's settings.
     store_kind, store_host, store_secret
         The online store; the ARN of its password, which the container reads with its own role at its start.
@@ -62,6 +62,7 @@ class Place:
     bucket: str
     region: str
     currency: str
+    scorer: Scorer
     store_kind: str
     store_host: str
     store_secret: str
@@ -71,6 +72,7 @@ class Place:
         """Return the container's settings."""
         return {
             **store_settings(self.store_kind, self.store_host, self.store_secret),
+            **self.scorer.settings(),
             PREFIX + "ENVIRONMENT": "aws",
             PREFIX + "CURRENCY": self.currency,
             PREFIX + "REGION": self.region,

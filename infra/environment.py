@@ -6,12 +6,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from fraud.scaling import ScalingPlan
+from fraud.settings import PREFIX, Settings
 from infra.errors import InvalidEnvironment
 from infra.names import plain_name
+from infra.scaling_plan import read_plan
+from infra.values import matches, table, text, whole
 
 FOLDER: Final = Path(__file__).parent / "environments"
 PARALLEL: Final = 4
 """Batches of one shard at a time; each entity's records stay in order."""
+
+READS_PERCENT: Final = 70
+"""Share of a request's budget after which the scorer reads nothing any more."""
 
 _ZEROS: Final = "0" * 64
 
@@ -85,8 +92,7 @@ class Hosting:
     bake_s
         How long the canary is watched, 0 to 3600.
     plan
-        ``production`` for the scaling plan as it stands, with paydays and promotions; ``small`` for one of the size of
-        ``instances``.
+        ``production`` for scaling with the peaks of the file; ``small`` for its limits alone, whatever peaks it names.
     """
 
     instance_types: tuple[str, ...]
@@ -97,8 +103,26 @@ class Hosting:
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """How long the container may take: of its settings (:class:`fraud.settings.Settings`) those that differ here."""
+
+    request_budget_ms: int
+    store_timeout_ms: int
+
+    def settings(self) -> dict[str, str]:
+        """Return them as the container is told.
+
+        Examples
+        --------
+        >>> Scorer(request_budget_ms=50, store_timeout_ms=30).settings()
+        {'TOLLGATE_REQUEST_BUDGET_MS': '50', 'TOLLGATE_STORE_TIMEOUT_MS': '30'}
+        """
+        return {PREFIX + item.name.upper(): str(getattr(self, item.name)) for item in fields(self)}
+
+
+@dataclass(frozen=True)
 class Environment:
-    """One environment."""
+    """One environment; ``scaling`` is what ``hosting.plan`` makes of the file's section."""
 
     name: str
     account: Account
@@ -108,6 +132,8 @@ class Environment:
     images: Images
     artifacts: Artifacts
     hosting: Hosting
+    scorer: Scorer
+    scaling: ScalingPlan
 
     @property
     def bucket(self) -> str:
@@ -129,7 +155,9 @@ _SECTIONS: Final = {
     "images": Images,
     "artifacts": Artifacts,
     "hosting": Hosting,
+    "scorer": Scorer,
 }
+_SCALING: Final = "scaling"
 _TEXTS: Final = {
     "account.id": r"[0-9]{12}",
     "account.region": r"[a-z]{2}(-[a-z]+)+-[0-9]",
@@ -151,6 +179,11 @@ _NUMBERS: Final = {
     "hosting.instances": (1, 1000),
     "hosting.canary_percent": (1, 50),
     "hosting.bake_s": (0, 3600),
+    **{
+        f"scorer.{item.name}": (item.metadata["low"], item.metadata["high"])
+        for item in fields(Settings)
+        if item.name in Scorer.__annotations__
+    },
 }
 _IMAGE: Final = r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/[a-z0-9._/-]+@sha256:[0-9a-f]{64}"
 
@@ -171,46 +204,55 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InvalidEnvironment(f"{path.name}: {error}") from None
-    if content.keys() != _SECTIONS.keys():
-        odd = sorted(content.keys() ^ _SECTIONS.keys())
-        raise InvalidEnvironment(f"{path.name}: section {odd[0]} is missing or unknown")
-    sections = {key: _section(path.name, key, kind, content[key]) for key, kind in _SECTIONS.items()}
-    environment = Environment(name=name, **sections)
-    for item in fields(Images):
-        registry = f"{environment.account.id}.dkr.ecr.{environment.account.region}.amazonaws.com/"
-        if not getattr(environment.images, item.name).startswith(registry):
-            raise InvalidEnvironment(f"{path.name}: images.{item.name.rstrip('_')} does not lie in {registry}")
-    needed = environment.data.shards * PARALLEL
-    if environment.stream.concurrency < needed:
+    known_sections = [*_SECTIONS, _SCALING]
+    odd = sorted(content.keys() ^ set(known_sections))
+    if odd:
         raise InvalidEnvironment(
-            f"{path.name}: stream.concurrency={environment.stream.concurrency} holds {environment.data.shards} shards "
-            f"back; each takes {PARALLEL} batches at a time, so it has to be {needed} or more"
+            f"{path.name}: section {odd[0]} is missing or unknown; known are {', '.join(known_sections)}"
         )
+    sections = {key: _section(f"{path.name}: {key}", kind, content[key]) for key, kind in _SECTIONS.items()}
+    with_peaks = sections["hosting"].plan == "production"
+    plan = read_plan(f"{path.name}: {_SCALING}", content[_SCALING], with_peaks=with_peaks)
+    environment = Environment(name=name, **sections, scaling=plan)
+    _check(path.name, environment)
     return environment
 
 
-def _section(file: str, section: str, kind: type[Any], content: dict[str, Any]) -> Any:
+def _check(file: str, environment: Environment) -> None:
+    """Refuse values that contradict each other."""
+    for item in fields(Images):
+        registry = f"{environment.account.id}.dkr.ecr.{environment.account.region}.amazonaws.com/"
+        if not getattr(environment.images, item.name).startswith(registry):
+            raise InvalidEnvironment(f"{file}: images.{item.name.rstrip('_')} does not lie in {registry}")
+    needed = environment.data.shards * PARALLEL
+    if environment.stream.concurrency < needed:
+        raise InvalidEnvironment(
+            f"{file}: stream.concurrency={environment.stream.concurrency} holds {environment.data.shards} shards "
+            f"back; each takes {PARALLEL} batches at a time, so it has to be {needed} or more"
+        )
+    scorer = environment.scorer
+    longest = scorer.request_budget_ms * READS_PERCENT // 100
+    if scorer.store_timeout_ms > longest:
+        raise InvalidEnvironment(
+            f"{file}: scorer.store_timeout_ms={scorer.store_timeout_ms} is never reached: a request of "
+            f"{scorer.request_budget_ms} ms reads for {longest} at most; lower it, or raise request_budget_ms"
+        )
+
+
+def _section(at: str, kind: type[Any], content: Any) -> Any:
     names = {item.name.rstrip("_"): item.name for item in fields(kind)}
-    if content.keys() != names.keys():
-        odd = sorted(content.keys() ^ names.keys())
-        raise InvalidEnvironment(f"{file}: {section}.{odd[0]} is missing or unknown")
-    return kind(**{names[key]: _value(file, f"{section}.{key}", value) for key, value in content.items()})
+    given = table(at, content, tuple(names))
+    return kind(**{names[key]: _value(f"{at}.{key}", value) for key, value in given.items()})
 
 
-def _value(file: str, key: str, value: Any) -> Any:
+def _value(at: str, value: Any) -> Any:
+    key = at.rpartition(" ")[2]
     if key in _NUMBERS:
-        low, high = _NUMBERS[key]
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InvalidEnvironment(f"{file}: {key}={value!r} is no whole number in {low}..{high}")
-        return value
+        return whole(at, value, *_NUMBERS[key])
     if key == "hosting.instance_types":
-        if not (isinstance(value, list) and 1 <= len(value) <= 5 and all(_is(r"ml\.[a-z0-9.-]+", v) for v in value)):
-            raise InvalidEnvironment(f"{file}: {key}={value!r} is no list of one to five types such as 'ml.c7i.large'")
+        if not (
+            isinstance(value, list) and 1 <= len(value) <= 5 and all(matches(r"ml\.[a-z0-9.-]+", v) for v in value)
+        ):
+            raise InvalidEnvironment(f"{at}={value!r} is no list of one to five types such as 'ml.c7i.large'")
         return tuple(value)
-    if not _is(_TEXTS.get(key, _IMAGE), value):
-        raise InvalidEnvironment(f"{file}: {key}={value!r} does not match {_TEXTS.get(key, _IMAGE)}")
-    return value
-
-
-def _is(pattern: str, value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+    return text(at, value, _TEXTS.get(key, _IMAGE))

@@ -6,6 +6,7 @@ from troposphere import GetAtt, Ref, Sub, awslambda, events, sqs
 
 from infra.blueprint import DIGEST, Blueprint, allow, arn, document, key_grant, key_use, name
 from infra.names import GROUP
+from infra.quotas import ACTION
 
 HANDLER: Final = "infra.approval.lambda_handler"
 REGISTRY: Final = ("model-package-group", "model-package")
@@ -163,6 +164,7 @@ def _deployer_permissions(blueprint: Blueprint, key: Any, group: Any, queue: Any
         ),
         allow("Scaling", SCALING_ACTIONS, [scaled], sagemaker_only),
         allow("ScalingReads", ["application-autoscaling:DescribeScheduledActions"], ["*"]),
+        allow("Quotas", [ACTION], ["*"]),
         allow("ScalingRole", ["iam:CreateServiceLinkedRole"], [linked]),
         allow("Names", ["ssm:GetParameters"], [arn("ssm", "parameter/tollgate/${Environment}/*")]),
         key_use(key, write=True),

@@ -43,6 +43,7 @@ WILDCARDS: Final[Mapping[tuple[str, str, str], str]] = {
     ("learning", "JobRole", "Metrics"): "CloudWatch bounds metrics by namespace, not by resource",
     ("learning", "JobRole", "NetworkInterfaces"): "EC2 has no resource for interfaces that do not exist yet",
     ("learning", "DeployerRole", "ScalingReads"): "Application Auto Scaling's reads have no resources",
+    ("learning", "DeployerRole", "Quotas"): "Service Quotas' lists have no resources",
     ("learning", "DeployerRole", "Trace"): "X-Ray has no resources",
     ("learning", "RolloutsPolicy", "TlsOnly"): "denies everything without TLS",
     ("learning", "StartsPolicy", "TlsOnly"): "denies everything without TLS",

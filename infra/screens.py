@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.changes import Plan
@@ -61,6 +62,12 @@ def show_unready(console: Console, environment: Environment) -> None:
         console.print(f"[yellow]{missing} is still made of zeros[/]: deploy needs its digest")
     if not environment.account.alarm_email:
         console.print("[yellow]account.alarm_email is empty[/]: nobody will be told of an alarm")
+
+
+def show_advice(console: Console, advice: Sequence[str]) -> None:
+    """Print what somebody should know and nothing waits for; commands in it stay on one line, to be copied."""
+    for said in advice:
+        console.print(f"[yellow]note[/]: {escape(said)}", highlight=False, soft_wrap=True)
 
 
 def show_rows(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

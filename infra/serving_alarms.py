@@ -2,11 +2,15 @@
 
 from typing import Final
 
+from fraud.settings import Settings
 from infra.alarm import Alarm
 from infra.metrics import DELIVERY, ENDPOINT, HOSTING, LOGGED, NAMESPACE, SCORER
 
 DECLINED_PERCENT: Final = 10.0
 """Share of declines in one scorer above which a rollout comes back: several times what any policy here declines."""
+
+BUDGET: Final = "RequestBudgetMicroseconds"
+"""Parameter of the serving stack: the budget in the unit of ``ModelLatency``."""
 
 SERVING_ALARMS: Final = (
     Alarm(
@@ -24,12 +28,13 @@ SERVING_ALARMS: Final = (
     Alarm(
         "scorer-latency",
         "serving",
-        "The container takes over 50 ms for one request in a hundred.",
+        "The container takes longer than a request's budget for one request in a hundred.",
         HOSTING,
         "ModelLatency",
         "p99",
-        50_000,
+        Settings().request_budget_ms * 1000,
         ENDPOINT,
+        parameter=BUDGET,
         guards_rollouts=True,
     ),
     Alarm(

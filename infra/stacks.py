@@ -10,6 +10,7 @@ from infra import data, learning, network, serving, stream
 from infra.blueprint import camel
 from infra.environment import Environment
 from infra.names import address, plain_name
+from infra.serving_alarms import BUDGET
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def _chosen(environment: Environment) -> dict[str, str]:
         "CacheNodes": str(data_.cache_nodes),
         "Currency": data_.currency,
         "Concurrency": str(environment.stream.concurrency),
+        BUDGET: str(environment.scorer.request_budget_ms * 1000),
         "LambdaImage": images.lambda_,
         "JobImage": images.job,
         "InferenceImage": images.inference,

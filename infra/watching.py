@@ -16,6 +16,8 @@ def add_alarms(blueprint: Blueprint) -> None:
     topic = blueprint.take("network", "alarm-topic")
     for alarm in ALARMS:
         if alarm.stack == blueprint.stack:
+            if alarm.parameter:
+                blueprint.parameter(alarm.parameter, f"Threshold of {alarm.suffix}.", "Number", MinValue=0)
             made = blueprint.add(_alarm(alarm, topic))
             if alarm.store:
                 made.Condition = blueprint.on_store(alarm.store)
@@ -55,7 +57,7 @@ def _alarm(alarm: Alarm, topic: Any) -> Any:
         attributes = _band(alarm)
     else:
         attributes["ComparisonOperator"] = "LessThanThreshold" if alarm.below else "GreaterThanThreshold"
-        attributes["Threshold"] = alarm.threshold
+        attributes["Threshold"] = Ref(alarm.parameter) if alarm.parameter else alarm.threshold
     return cloudwatch.Alarm(
         f"{title}Alarm",
         AlarmName=name(alarm.suffix),

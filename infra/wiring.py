@@ -1,4 +1,4 @@
-"""Puts the tools together for one environment: clients, what the stacks gave, the deployer, its scaling."""
+"""Puts the tools together for one environment: clients, what the stacks gave, the deployer, its scaling and quotas."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +16,25 @@ from infra.environment import Environment
 from infra.errors import InvalidEnvironment, MissingPrerequisite, WrongAccount
 from infra.metrics import VARIANT
 from infra.names import DECISIONS, address, plain_name
+from infra.quotas import SERVICE, Quotas
 
 Clients = Callable[[str], Any]
 """Returns the boto3 client of a service."""
+
+_PATIENCE_S = 60
+_ADVICE_S = 5
+"""For what nothing waits for."""
 
 _LISTS = {"S3PrefixList": "s3", "DynamoDbPrefixList": "dynamodb"}
 
 
 @dataclass(frozen=True)
 class Wired:
-    """The deployer and the scaling of an environment's endpoint."""
+    """The deployer and the scaling of an environment's endpoint, and the quotas that both live by."""
 
     deployer: Deployer
     scaling: Scaling
+    quotas: Quotas
 
 
 def clients(environment: Environment, endpoint_url: str = "") -> Clients:
@@ -46,7 +52,8 @@ def clients(environment: Environment, endpoint_url: str = "") -> Clients:
     def client(service: str) -> Any:
         # An emulator's answer to a call it does not know is a server error: trying that again helps nobody.
         retries = {"total_max_attempts": 1 if endpoint_url else 5, "mode": "standard"}
-        config = Config(retries=retries, connect_timeout=5, read_timeout=60)
+        patience_s = _ADVICE_S if service == SERVICE else _PATIENCE_S
+        config = Config(retries=retries, connect_timeout=5, read_timeout=patience_s)
         return boto3.client(
             service, region_name=environment.account.region, endpoint_url=endpoint_url or None, config=config
         )
@@ -114,6 +121,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
         bucket=environment.bucket,
         region=environment.account.region,
         currency=environment.data.currency,
+        scorer=environment.scorer,
         store_kind=environment.data.store,
         store_host=given["data/store-host"],
         store_secret=given["data/store-scorer-password-arn"],
@@ -130,7 +138,7 @@ def wire(client: Clients, environment: Environment) -> Wired:
         guards=rollout_guards(environment.name),
     )
     scaling = Scaling(client("application-autoscaling"), cloudwatch, endpoint=endpoint, variant=VARIANT)
-    return Wired(deployer, scaling)
+    return Wired(deployer, scaling, Quotas(client(SERVICE), environment))
 
 
 def _given(ssm: Any, environment: Environment, keys: Sequence[str]) -> Mapping[str, str]:

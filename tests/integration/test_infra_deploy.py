@@ -96,6 +96,15 @@ def test_first_plan_waits_for_nothing_but_the_stacks_before(aws: str) -> None:
     assert run(aws, "status", "prod", "--json", "-")["stacks"]["network"] == "NONE"
 
 
+def test_plan_goes_on_where_quotas_cannot_be_looked_up(aws: str) -> None:
+    # The emulator has no list of quotas and says so with a server error.
+    done = RUNNER.invoke(app, ["plan", "prod", "--stack", "network", "--json", "-", "--endpoint-url", aws])
+    assert done.exit_code == 0, done.output
+    assert [item["stack"] for item in json.loads(done.stdout)] == ["tollgate-prod-network"]
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert "the quotas of ml.c7i.large, ml.c6i.large, ml.m7i.large were not looked up (500)" in said
+
+
 def test_environment_with_zeros_is_refused_once_data_stands(aws: str) -> None:
     from infra.errors import InvalidEnvironment
 
@@ -257,6 +266,8 @@ def test_rollout_is_noted_though_its_figures_cannot_be_written(
     said = run(aws, "status", "prod", "--json", str(tmp_path / "status.json"))
     assert json.loads((tmp_path / "status.json").read_text())["endpoint"]["config"] == again["config"]
     assert again["config"] in said
+    plain = RUNNER.invoke(app, ["release", "prod", package, "--endpoint-url", aws])
+    assert (plain.exit_code, "note: the quotas of ml.c7i.large" in plain.stderr) == (0, True)
 
 
 def test_stack_under_a_standing_endpoint_is_not_deleted(aws: str, approve: Any, hosting: Hosting) -> None:

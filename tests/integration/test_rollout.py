@@ -24,6 +24,7 @@ from infra.alarms import rollout_guards
 from infra.deployer import Deployer
 from infra.endpoint import Place
 from infra.environment import Hosting as HostingSettings
+from infra.environment import Scorer
 from retraining.breaker import BreakerLimits
 from retraining.endpoint import Endpoint
 from retraining.meters import CloudWatchMeters
@@ -47,6 +48,7 @@ PLACE = Place(
     bucket=BUCKET,
     region="eu-west-1",
     currency="EUR",
+    scorer=Scorer(request_budget_ms=50, store_timeout_ms=30),
     store_kind="redis",
     store_host="store",
     store_secret="",

@@ -17,7 +17,6 @@ from fraud.scaling import (
     MonthlyPeak,
     Promotion,
     Raise,
-    ScalingPlan,
     Step,
     scheduled_actions,
     spread,
@@ -159,11 +158,3 @@ def test_guard_never_shrinks_the_fleet_and_the_primary_may() -> None:
 
 def test_burst_starts_above_the_target() -> None:
     assert BURST.threshold > INVOCATIONS.target
-
-
-def test_small_plan_has_the_same_policies_and_no_peaks() -> None:
-    small = PLAN.of_size(2)
-    assert isinstance(small, ScalingPlan)
-    assert (small.limits.min_instances, small.limits.max_instances) == (2, 4)
-    assert small.tracking == PLAN.tracking
-    assert scheduled_actions(small) == []

@@ -17,6 +17,7 @@ from infra.alarms import rollout_guards
 from infra.deployer import NONE, Deployer
 from infra.endpoint import Package, Place, release
 from infra.environment import Hosting as HostingSettings
+from infra.environment import Scorer
 from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
 from tests.support.guards import quiet_guards
 from tests.support.hosting import ROLLED_BACK, Hosting, sagemaker_hosting
@@ -31,6 +32,7 @@ PLACE = Place(
     bucket="tollgate-dev-lake-123456789012",
     region="eu-west-1",
     currency="EUR",
+    scorer=Scorer(request_budget_ms=50, store_timeout_ms=30),
     store_kind="redis",
     store_host="store",
     store_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:store",
@@ -465,6 +467,15 @@ def test_a_shadow_is_a_second_data_source_and_another_release() -> None:
     assert found.metrics == "emf"
     shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateModel").input_shape
     assert ParamValidator().validate(dict(along.model), shape).generate_report() == ""
+
+
+def test_environments_deadlines_are_the_containers_and_another_release() -> None:
+    package = Package("arn:package", 1, "image", "s3://tollgate/models/one.tar.gz")
+    slower = dataclasses.replace(PLACE, scorer=Scorer(request_budget_ms=120, store_timeout_ms=80))
+    made = release(ENDPOINT, package, slower, HOSTING)
+    found = read_settings(made.model["PrimaryContainer"]["Environment"])
+    assert (found.request_budget_ms, found.store_timeout_ms) == (120, 80)
+    assert made.config != release(ENDPOINT, package, PLACE, HOSTING).config
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from fraud.scaling import PLAN
 from infra import learning, rendering
 from infra.alarms import rollout_guards
 from infra.approval import act
@@ -101,21 +102,36 @@ def permitted(role: str) -> dict[str, list[str]]:
     return found
 
 
+class Answered:
+    """What botocore looks at of an answer that did not come over the network."""
+
+    status_code = 200
+
+
+def _prefix(service: Any) -> str:
+    """Return the name that IAM has for a service: boto3's own, but for one with a dash too many."""
+    name = str(service.service_name)
+    return {"service-quotas": "servicequotas"}.get(name, name)
+
+
 def asked(hosting: Hosting, packages: list[str]) -> set[str]:
     """Return the actions of a first release and a second one, with their ends, in an environment with peaks."""
     calls: set[str] = set()
     environment = read_environment("dev")
     make = clients(environment)
 
+    def record(model: Any, **_: Any) -> tuple[Answered, dict[str, Any]] | None:
+        calls.add(f"{_prefix(model.service_model)}:{model.name}")
+        # moto knows no list of quotas: that call is made, recorded and answered here.
+        return (Answered(), {"Quotas": []}) if model.name == "ListServiceQuotas" else None
+
     def recording(service: str) -> Any:
         client = make(service)
-        client.meta.events.register(
-            "before-call", lambda model, **_: calls.add(f"{model.service_model.service_name}:{model.name}")
-        )
+        client.meta.events.register("before-call", record)
         return client
 
     wired = wire(recording, environment)
-    with_peaks = dataclasses.replace(environment, hosting=dataclasses.replace(environment.hosting, plan="production"))
+    with_peaks = dataclasses.replace(environment, scaling=PLAN)
     for package, now_ms in zip(packages, (BEFORE_A_PROMOTION, AFTER_IT), strict=True):
         approval = {"detail-type": "SageMaker Model Package State Change", "detail": {"ModelPackageArn": package}}
         act(approval, wired, with_peaks, now_ms=now_ms)
@@ -127,7 +143,7 @@ def asked(hosting: Hosting, packages: list[str]) -> set[str]:
 def test_deployer_may_do_what_it_does_and_nothing_else(hosting: Hosting) -> None:
     calls = asked(hosting, prepare())
     needed = calls.union(*(BESIDES.get(call, set()) for call in calls)) - PERMITTED_TO_ALL
-    assert "application-autoscaling:DeleteScheduledAction" in calls
+    assert {"application-autoscaling:DeleteScheduledAction", "servicequotas:ListServiceQuotas"} <= calls
     assert set(permitted("DeployerRole")) - RUNNING == needed - RUNNING
 
 

@@ -168,7 +168,7 @@ def test_unknown_image_and_missing_lock_are_refused(tmp_path: Path) -> None:
 
 
 class Recorded:
-    """A deployer and a scaling that keep what they were asked."""
+    """A deployer, a scaling and quotas that keep what they were asked."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
@@ -187,20 +187,25 @@ class Recorded:
     def mark(self, package: str, outcome: str) -> None:
         self.done.append(f"{package} {outcome}")
 
+    def advice(self) -> tuple[str, ...]:
+        return ("too small",)
+
     def register(self, plan: Any, *, now_ms: int) -> None:
         self.done.append(f"scale {plan.limits.min_instances}..{plan.limits.max_instances}")
 
 
 def acted(event: dict[str, Any], served: Served) -> tuple[dict[str, str], list[str]]:
     recorded: Any = Recorded(served)
-    done = act(event, Wired(recorded, recorded), read_environment("dev"), now_ms=0)
+    done = act(event, Wired(recorded, recorded, recorded), read_environment("dev"), now_ms=0)
     return done, recorded.done
 
 
-def test_approval_starts_a_rollout() -> None:
+def test_approval_starts_a_rollout_and_notes_quotas(capsys: pytest.CaptureFixture[str]) -> None:
     event = {"detail-type": "SageMaker Model Package State Change", "detail": {"ModelPackageArn": "arn"}}
     done, asked = acted(event, Served("InService", "old"))
     assert (done["event"], done["step"], asked) == ("rollout_begun", "started", ["deploy arn"])
+    noted = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert noted == [{"event": "quota_noted", "advice": "too small"}, done]
 
 
 def test_settled_endpoint_is_scaled_and_its_package_marked() -> None:
