@@ -127,7 +127,7 @@ class Reader(Generic[Key]):
 def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     days: Annotated[int, typer.Option(min=2, help="Days of history.")] = 60,
-    per_day: Annotated[int, typer.Option(min=100, help="Transactions a day.")] = 20_000,
+    per_day: Annotated[int, typer.Option(min=100, help="Transactions a day.")] = 75_000,
     dynamodb_per_day: Annotated[int, typer.Option(min=0, help="The same for DynamoDB's smaller lake; 0: none.")] = 100,
 ) -> None:
     """Rebuild, watch, count."""
@@ -322,7 +322,7 @@ def _show(rebuilds: list[Rebuild]) -> None:
             f"{one.peak_mb:,.0f}",
             *(f"{cell:,}" for cell in cells),
         )
-    console = Console(width=120)
+    console = Console(width=130)
     console.print(table)
     if rebuilds[0].start_s > START_SHARE * rebuilds[0].seconds:
         share = 100 * rebuilds[0].start_s / rebuilds[0].seconds
