@@ -71,13 +71,17 @@ def checked_log(session: Any, log: Location, labels: Location | None = None) -> 
     Raises
     ------
     UnreadableSource
-        What the offline store refuses of a log and its labels; or the log has no row at all.
+        What the offline store refuses of a log and its labels; the log has no row at all; or Spark got other rows than
+        were checked.
     """
     transactions, rows = _checked(
         session, deal_parts(log, CHANGE_COLUMNS, "event_timestamp", declared=LOG_SCHEMA, by_day=True), LOG_SCHEMA
     )
     if not rows:
         raise UnreadableSource(f"{log.address} has no transaction: generate or import a data set first")
+    got = transactions.count()
+    if got != rows:
+        raise UnreadableSource(f"{log.address} gave {got} rows after {rows} were checked: let nobody write to it")
     if labels is None:
         return CheckedLog(transactions, rows)
     said, _ = _checked(

@@ -17,6 +17,7 @@ import pytest
 
 from fraud.velocity import feature_names
 from fraud.windows import ENTITIES, JOIN_KEYS, Entity
+from stores.dealt_parts import DealtPart
 from stores.errors import UnreadableSource
 from stores.files import Location
 from stores.log import load_log, log_days
@@ -179,6 +180,20 @@ def test_log_without_a_transaction_is_refused(tmp_path: Path, session: Any) -> N
     for file in (tmp_path / "transactions").rglob("*.parquet"):
         pq.write_table(pq.read_table(file, partitioning=None).slice(0, 0), file)
     with pytest.raises(UnreadableSource, match="transactions has no transaction: generate or import"):
+        checked_log(session, Location(str(tmp_path / "transactions")))
+
+
+@needs_spark
+def test_rows_that_were_lost_between_check_and_reading_are_missed(
+    tmp_path: Path, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads_one(number: int, part: DealtPart) -> Iterator[Any]:
+        if number == 1:
+            yield from (batch for table in part.tables() for batch in table.to_batches())
+
+    write_lake(tmp_path, FEW)
+    monkeypatch.setattr("training.spark_log._read", reads_one)
+    with pytest.raises(UnreadableSource, match=f"transactions gave [1-9][0-9]* rows after {len(FEW)} were checked"):
         checked_log(session, Location(str(tmp_path / "transactions")))
 
 
