@@ -18,11 +18,10 @@ from stores.parts import (
     DAY_COLUMN,
     broken_part,
     checked,
-    missing_days,
     refuse_null_values,
+    require_every_day,
     require_iso_days,
     require_times,
-    rows_by_day,
 )
 
 READ_AHEAD: Final = 4
@@ -140,6 +139,19 @@ def read_batches(
         As :func:`read_files`.
     """
     dataset, condition = _prepared(location, (*columns, time), time, span, wanted, declared)
+    yield from scan_tables(dataset, columns, condition, location.address, declared=declared, whole=whole)
+
+
+def scan_tables(
+    dataset: Any, columns: Sequence[str], condition: Any, address: str, *, declared: Any, whole: Sequence[str] = ()
+) -> Iterator[Any]:
+    """Yield the rows of an open data set that fulfil a condition, as :func:`read_batches` does.
+
+    Raises
+    ------
+    UnreadableSource
+        A file is broken, or holds a null where it must not.
+    """
     names = list(columns)
     filled = {*whole, *(field.name for field in declared or () if not field.nullable)}
     yield _in_moments(pa.Table.from_batches([], pa.schema([dataset.schema.field(name) for name in names])))
@@ -149,7 +161,7 @@ def read_batches(
                 refuse_null_values(found.fragment, found.record_batch, filled)
                 yield _in_moments(pa.Table.from_batches([found.record_batch]))
     except (pa.ArrowException, OSError) as error:
-        place = broken_part(dataset, names) or location.address
+        place = broken_part(dataset, names) or address
         raise UnreadableSource(f"{place} cannot be read: {error}") from error
 
 
@@ -179,20 +191,33 @@ def count_days(
         As :func:`read_files`; or a whole day is missing between two busy ones.
     """
     dataset, _ = _prepared(location, (*columns, time), time, span, None, declared)
-    rows = rows_by_day(dataset)
-    gaps = missing_days(rows)
-    if gaps:
-        raise UnreadableSource(
-            f"{location.address} has no rows of {', '.join(gaps[:5])}, though the days around are busy; restore the "
-            f"day, or write an empty file to {DAY_COLUMN}={gaps[0]} if it was one without payments"
-        )
-    return rows
+    return require_every_day(dataset, location.address)
 
 
 def _prepared(
     location: Location, columns: Sequence[str], time: str, span: Span, wanted: Any, declared: Any
 ) -> tuple[Any, Any]:
     """Return the files of a span, checked, and the condition its rows fulfil."""
+    dataset, condition, by_day = open_checked(location, columns, time, span, declared)
+    try:
+        require_times(dataset, time, by_day=by_day)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
+    if wanted is not None:
+        condition = wanted if condition is None else condition & wanted
+    return dataset, condition
+
+
+def open_checked(
+    location: Location, columns: Sequence[str], time: str, span: Span, declared: Any
+) -> tuple[Any, Any, bool]:
+    """Return the files of a span, the condition of its time, and whether they are kept by day; no row is read.
+
+    Raises
+    ------
+    UnreadableSource
+        Nothing there, a footer that is broken, a day written otherwise, a column that is missing or of another type.
+    """
     try:
         dataset = _open(location)
         by_day = span.by_day and DAY_COLUMN in dataset.schema.names
@@ -204,13 +229,9 @@ def _prepared(
             raise UnreadableSource(
                 f"{location.address} has no column {', '.join(map(repr, missing))}; it has {dataset.schema.names}"
             )
-        condition = _condition(dataset.schema, time, span)
-        require_times(dataset, time, by_day=by_day)
+        return dataset, _condition(dataset.schema, time, span), by_day
     except (pa.ArrowException, OSError) as error:
         raise UnreadableSource(f"{location.address} cannot be read: {error}") from error
-    if wanted is not None:
-        condition = wanted if condition is None else condition & wanted
-    return dataset, condition
 
 
 def _in_moments(table: Any) -> Any:

@@ -68,7 +68,8 @@ LABELS_SCHEMA: Final = pa.schema(
 )
 """The columns of the labels that fraud reports are made from."""
 
-_CHANGE_COLUMNS: Final = tuple(name for name in LOG_SCHEMA.names if name != _CREATED)
+CHANGE_COLUMNS: Final = tuple(name for name in LOG_SCHEMA.names if name != _CREATED)
+"""The columns of the log that windows are made from when it does not matter when a row arrived."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def load_log(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     >>> load_log(Location("build/demo/lake"), first_ms=1_770_000_000_000)  # doctest: +SKIP
     """
     span = _reach(first_ms, last_ms)
-    columns = (*_CHANGE_COLUMNS, _CREATED) if arrivals else _CHANGE_COLUMNS
+    columns = (*CHANGE_COLUMNS, _CREATED) if arrivals else CHANGE_COLUMNS
     source = lake.within(TRANSACTIONS)
     numbers = {entity: KeyNumbers() for entity in ENTITIES}
     changes, arrived = [], []
@@ -214,7 +215,7 @@ def log_days(lake: Location, *, first_ms: int | None = None, last_ms: int | None
     UnreadableSource
         A file is missing, broken or lacks a column, or a whole day is missing between two busy ones.
     """
-    return count_days(lake.within(TRANSACTIONS), _CHANGE_COLUMNS, _TIME, _reach(first_ms, last_ms), declared=LOG_SCHEMA)
+    return count_days(lake.within(TRANSACTIONS), CHANGE_COLUMNS, _TIME, _reach(first_ms, last_ms), declared=LOG_SCHEMA)
 
 
 def _reach(first_ms: int | None, last_ms: int | None) -> Span:

@@ -178,6 +178,18 @@ def rows_by_day(dataset: Any) -> dict[str, int]:
     return dict(sorted(rows.items()))
 
 
+def require_every_day(dataset: Any, address: str) -> dict[str, int]:
+    """Return :func:`rows_by_day`; raise :class:`UnreadableSource` when a whole day is missing between two busy ones."""
+    rows = rows_by_day(dataset)
+    gaps = missing_days(rows)
+    if gaps:
+        raise UnreadableSource(
+            f"{address} has no rows of {', '.join(gaps[:5])}, though the days around are busy; restore the "
+            f"day, or write an empty file to {DAY_COLUMN}={gaps[0]} if it was one without payments"
+        )
+    return rows
+
+
 def missing_days(rows: Mapping[str, int]) -> list[str]:
     """Return the days without a file between two busy ones; an empty file says that there was nothing.
 

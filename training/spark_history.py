@@ -4,7 +4,8 @@ Each kind of entity is one pass: the log is dealt out by the hash of the key, so
 and handed to :mod:`fraud.history` as Arrow, some keys at a time (``applyInArrow`` would give one key to each call, and
 most cards have a handful of rows). No part needs another, so memory is bounded by the busiest part. The result has one
 row for each transaction, the same to the last bit as the offline store gives for the same rows; a test holds it to
-that. Spark is imported by whoever calls this: it is no dependency of the project.
+that. Only a log that was checked (:mod:`training.spark_log`) gets here. Spark is imported by whoever calls this: it is
+no dependency of the project.
 """
 
 from collections.abc import Iterator
@@ -20,22 +21,21 @@ from fraud.velocity import Changes
 from fraud.windows import JOIN_KEYS, PARTIES, VELOCITY_FEATURES, Entity
 from stores.columns import hash_column, joined, microseconds, number_keys
 from stores.log import places, report_changes, transaction_changes
+from training.errors import IncompleteTrainingSet
+from training.spark_log import CheckedLog
 
 ID: Final = "transaction_id"
 _REPORT: Final = "is_report"
 
 
-def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int) -> Any:
+def velocity_frame(log: CheckedLog, entity: Entity, *, parts: int) -> Any:
     """Return every window of one kind of entity at each transaction, a Spark data frame.
 
     Parameters
     ----------
     log
-        Spark data frame in the schema of the transaction log. A transaction that lies in it twice (same id, time and
-        key) counts once and has one row.
-    reports
-        Fraud reports with the join keys of their transactions: ``transaction_id``, those keys, and
-        ``created_timestamp``; null for none.
+        The log and its fraud reports. A transaction that lies in it twice (same id, time and key) counts once and has
+        one row.
     entity
         Whose windows.
     parts
@@ -50,15 +50,14 @@ def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int)
     from pyspark.sql import functions as sql
 
     key = JOIN_KEYS[entity]
-    columns = [name for name in log.columns if name in _COLUMNS]
-    both = log.select(*columns, sql.lit(False).alias(_REPORT))  # noqa: FBT003 - a column has no name for its value
-    if reports is not None:
-        known = reports.withColumn("event_timestamp", sql.col("created_timestamp"))
-        missing = [name for name in columns if name not in known.columns]
-        types = dict(log.dtypes)
-        for name in missing:
-            known = known.withColumn(name, sql.lit(None).cast(types[name]))
-        both = both.unionByName(known.select(*columns, sql.lit(True).alias(_REPORT)))  # noqa: FBT003
+    both = log.transactions.withColumn(_REPORT, sql.lit(False))  # noqa: FBT003 - a column has no name for its value
+    if log.reports is not None:
+        known = log.reports.withColumn("event_timestamp", sql.col("created_timestamp"))
+        for name, kind in log.transactions.dtypes:
+            if name not in known.columns:
+                known = known.withColumn(name, sql.lit(None).cast(kind))
+        known = known.withColumn(_REPORT, sql.lit(True))  # noqa: FBT003
+        both = both.unionByName(known.select(*both.columns))
     keyed = both.withColumn(key, sql.coalesce(sql.col(key), sql.lit("")))
     # Rows of nobody need no others: dealt by their key they would all lie in one part, which is the busiest by far
     dealt = sql.when(sql.col(key) == "", sql.col(ID)).otherwise(sql.col(key))
@@ -66,18 +65,24 @@ def velocity_frame(log: Any, reports: Any | None, entity: Entity, *, parts: int)
     return moved.mapInArrow(_evaluator(entity), _schema(entity))
 
 
-_COLUMNS: Final = frozenset(
-    {
-        ID,
-        *JOIN_KEYS.values(),
-        "amount_minor",
-        "event_timestamp",
-        "country",
-        "latitude",
-        "longitude",
-        "authorised",
-    }
-)
+def require_every_row(log: CheckedLog, entity: Entity, found: int) -> None:
+    """Raise :class:`training.errors.IncompleteTrainingSet` unless a result has one row for each transaction.
+
+    Transactions are counted by Spark alone, once each where they lie in the log twice.
+
+    Parameters
+    ----------
+    found
+        Rows of the entity's result, as they were read back.
+    """
+    from pyspark.sql import functions as sql
+
+    key = sql.coalesce(sql.col(JOIN_KEYS[entity]), sql.lit(""))
+    expected = log.transactions.select(ID, "event_timestamp", key).distinct().count()
+    if found != expected:
+        raise IncompleteTrainingSet(
+            f"{expected} transactions have {found} rows of {entity} windows: the result is not whole, remove it"
+        )
 
 
 def _schema(entity: Entity) -> str:

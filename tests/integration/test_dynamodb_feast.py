@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +228,36 @@ def test_yesterdays_batch_never_resets_todays_states(world: World) -> None:
     world.store.materialize(EPOCH, NOW)
     assert everything(world.tables) == today
     assert len(today) > 20
+
+
+def test_reader_during_a_materialize_sees_no_failing_read_and_no_older_state(world: World) -> None:
+    world.push(b"of the stream", 500, NOW)
+    cards = [{"card_id": f"c{number}"} for number in range(10)]
+    stop, seen, failed = threading.Event(), list[list[int]](), list[Exception]()
+
+    def watch() -> None:
+        while not stop.is_set():
+            try:
+                found = world.store.get_online_features(["card_velocity:card_revision"], cards).to_dict()
+            except Exception as error:  # noqa: BLE001 - every failing read is counted, whatever it is
+                failed.append(error)
+            else:
+                seen.append([revision or 0 for revision in found["card_revision"]])
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        passed = []
+        for days in (12, 6, 0):
+            before = len(seen)
+            world.store.materialize(EPOCH, NOW - timedelta(days=days))
+            passed.append(len(seen) - before)
+        stop.set()
+        watching.result()
+    assert failed == []
+    assert min(passed) > 0, "nobody read while it was written"
+    assert all(after >= before for some, later in pairwise(seen) for before, after in zip(some, later, strict=True))
+    assert {row[1] for row in seen} == {500}
+    assert sum(after > before for before, after in zip(seen[0], seen[-1], strict=True)) == len(cards) - 1
 
 
 def test_history_that_comes_after_todays_stream_is_joined_to_it(world: World) -> None:

@@ -1,6 +1,7 @@
 """A lake in a bucket answers as the same lake on disk does."""
 
 import contextlib
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 
 from fraud.windows import ENTITIES
 from stores.appending import append_rows
+from stores.dealt_parts import deal_parts
 from stores.errors import UnreadableSource
 from stores.files import Location, Span, read_files
-from stores.log import load_log
+from stores.log import CHANGE_COLUMNS, LOG_SCHEMA, load_log
 from stores.table_writing import write_tables
 from stores.velocity_slabs import VelocitySlabs
 from stores.windows_join import Asked
@@ -66,6 +68,19 @@ def test_a_bucket_and_a_folder_hold_one_history(lakes: tuple[Location, Location]
     assert bucket.within("log").exists()
     with pytest.raises(UnreadableSource, match=r"s3://lake/nowhere/transactions does not exist"):
         load_log(Location("s3://lake/nowhere", bucket.endpoint))
+
+
+def test_parts_of_a_bucket_can_be_sent_elsewhere_and_read_there(lakes: tuple[Location, Location]) -> None:
+    held = []
+    for lake in lakes:
+        parts = deal_parts(
+            lake.within("transactions"), CHANGE_COLUMNS, "event_timestamp", declared=LOG_SCHEMA, by_day=True
+        )
+        assert len(parts) > 5
+        tables = [table for part in parts for table in pickle.loads(pickle.dumps(part)).tables()]
+        held.append(pa.concat_tables(tables))
+    assert held[0].num_rows == 120
+    assert held[0].equals(held[1])
 
 
 class CountedFile:
