@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.list_reload import ListReloader
+from serving.list_reload import ListFolder, ListReloader
 from serving.lists import LISTED, LISTS, InvalidList, ListEntry, Lists, make_lists, read_lists
 from serving.metrics import Metrics
 from tests.support.scorers import payment
@@ -124,7 +124,7 @@ class Watched:
     def __init__(self, place: Path) -> None:
         self.taken: list[Lists] = []
         self.metrics = Metrics()
-        self.reloader = ListReloader(place, take=self.taken.append, metrics=self.metrics)
+        self.reloader = ListReloader(ListFolder(place), take=self.taken.append, metrics=self.metrics)
 
     def gauge(self, name: str) -> list[str]:
         return [line for line in self.metrics.render().decode().splitlines() if line.startswith(name)]
