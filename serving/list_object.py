@@ -107,7 +107,7 @@ class ListObjects:
         pause = PAUSE_S
         try:
             for _ in range(ATTEMPTS):
-                entries, tag = self._read(self._own)
+                entries, tag = self._read_own()
                 changed = change(entries)
                 if changed == entries or self._address.bucket.write(self._own, encode_entries(changed), over=tag):
                     return len(entries), len(changed)
@@ -120,6 +120,16 @@ class ListObjects:
         raise ListsContended(
             f"{self._address.name(self._own)} was changed by others {ATTEMPTS} times while this was tried; try again"
         )
+
+    def _read_own(self) -> tuple[Entries, str]:
+        """Return entries and tag of the file that is written.
+
+        A folder is listed first: whoever may list that folder only is told of a missing file that it is forbidden.
+        """
+        address = self._address
+        if address.is_folder and self._own not in {item.key for item in address.files()}:
+            return (), ""
+        return self._read(self._own)
 
     def _read(self, key: str) -> tuple[Entries, str]:
         """Return a file's entries and tag; none, and no tag, without a file."""

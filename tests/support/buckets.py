@@ -32,6 +32,8 @@ class FakeBucket:
         Method, path and status of every request.
     fail
         Status that every request gets, 0 for none; ``-1`` ends the connection without an answer.
+    hides
+        Whether a missing object is said to be forbidden, as to whoever may not list the whole bucket.
     wait_s
         Pause before each piece of an answer.
     before_write
@@ -42,6 +44,7 @@ class FakeBucket:
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str, int]] = field(default_factory=list)
     fail: int = 0
+    hides: bool = False
     wait_s: float = 0.0
     sent: int = 0
     before_write: Callable[[], None] | None = None
@@ -61,7 +64,7 @@ class FakeBucket:
 
     def _get(self, key: str, headers: Any) -> Answer:
         if key not in self.objects:
-            return _said(404, "NoSuchKey")
+            return _said(403, "AccessDenied") if self.hides else _said(404, "NoSuchKey")
         etag = tag(self.objects[key])
         if headers.get("if-none-match") == etag:
             return 304, {"etag": etag}, b""

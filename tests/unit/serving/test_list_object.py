@@ -82,6 +82,13 @@ def test_the_setting_names_the_place_and_a_folder_shows_the_files_of_others_too(
     assert keys(fake, "lists/feed.json") == ["c7"]
 
 
+def test_who_may_list_the_folder_alone_can_begin_it(fake: FakeBucket) -> None:
+    fake.hides = True
+    assert [run(*ADD, "--file", FOLDER), run(*ADD, "--file", FOLDER)] == [0, 0]
+    assert run("lists", "show", "--file", FOLDER) == 0
+    assert keys(fake) == ["c1"]
+
+
 def test_a_change_in_between_is_kept_and_ours_is_made_on_top_of_it(fake: FakeBucket) -> None:
     between = iter(["x1", "x2", "x3"])
 
