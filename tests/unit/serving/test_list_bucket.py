@@ -183,6 +183,19 @@ def test_more_than_may_be_read_is_refused_once_and_not_read(
     assert (watched.listed, watched.outdated, watched.refused) == ({"c1"}, True, 1)
 
 
+def test_files_that_are_too_large_together_are_refused_once_and_none_is_read(
+    fake: FakeBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_bucket, "MAX_BYTES", 1000)
+    watched = Watched(FOLDER, fake.endpoint)
+    fake.objects |= {f"lists/{name}.json": content(*"abcdef") for name in "xy"}
+    assert all(len(held) < 1000 for held in fake.objects.values())
+    for _ in range(3):
+        watched.reloader.look()
+    assert (watched.listed, watched.outdated, watched.refused) == (set(), True, 1)
+    assert {path.partition("?")[0] for _, path, _ in fake.asked} == {"/lists/"}
+
+
 def test_too_many_files_are_refused_once(fake: FakeBucket) -> None:
     watched = Watched(FOLDER, fake.endpoint)
     fake.objects |= {f"lists/{number}.json": content() for number in range(1001)}
