@@ -4,6 +4,7 @@ They come from environment variables named ``TOLLGATE_<FIELD>``; an unknown one 
 a limit is otherwise found on a bad day. Windows, feature names and reason codes are code, not settings.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -14,6 +15,9 @@ PREFIX: Final = "TOLLGATE_"
 
 SHORTEST_TTL_S: Final = 31 * 86_400
 """The longest window, and the day by which a read may lie in the past."""
+
+S3_ADDRESS: Final = r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,900})"
+"""An object, or a folder when it ends with a slash; groups are bucket and key."""
 
 
 def _bounded(default: float, low: float, high: float) -> Any:
@@ -87,7 +91,8 @@ class Settings:
     velocity_stale_after_s
         How long a scored payment may take to appear in its merchant's state before velocity is not trusted any more.
     lists
-        File or folder of allow and block lists; empty for none.
+        File or folder of allow and block lists, also ``s3://bucket/key`` or ``s3://bucket/folder/`` of the region;
+        empty for none.
     write_through
         1: the scorer applies each transaction to the states it has just read, ahead of the stream. Needs a store
         credential that may write; 0 stays read-only.
@@ -177,9 +182,15 @@ def _check(settings: Settings) -> None:
         )
     if settings.metrics not in ("prometheus", "emf", "both"):
         raise InvalidSetting(f"{PREFIX}METRICS={settings.metrics!r} is none of 'prometheus', 'emf', 'both'")
+    if settings.lists.startswith("s3:") and not re.fullmatch(S3_ADDRESS, settings.lists):
+        raise InvalidSetting(f"{PREFIX}LISTS={settings.lists!r} is neither s3://bucket/key nor s3://bucket/folder/")
     code = settings.currency
     if not (len(code) == 3 and code.isascii() and code.isalpha() and code.isupper()):
         raise InvalidSetting(f"{PREFIX}CURRENCY={code!r} is no ISO 4217 code such as 'EUR'")
+    _check_access(settings)
+
+
+def _check_access(settings: Settings) -> None:
     places = (bool(settings.redis_password.value), settings.redis_password_file, settings.redis_password_secret)
     if sum(map(bool, places)) > 1:
         names = " and ".join(f"{PREFIX}REDIS_PASSWORD{end}" for end in ("", "_FILE", "_SECRET"))

@@ -43,6 +43,7 @@ AGES: Final[tuple[tuple[str, int | None, int | None], ...]] = (
     ("landing/", None, 30),
     ("changes/", None, 90),
     ("runs/", None, 180),
+    ("lists/", None, None),
     ("dead-letters/", 30, 400),
     (RESULTS, None, 30),
     ("aws/lambda/", 30, 400),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from fraud.settings import PREFIX
 from infra.environment import Hosting, Scorer
 from infra.metrics import VARIANT
-from infra.names import SCORER
+from infra.names import LISTS, SCORER
 
 STARTUP_S: Final = 300
 """Longest time from the start of a container to its first healthy answer."""
@@ -78,6 +78,7 @@ class Place:
             PREFIX + "REGION": self.region,
             PREFIX + "BUCKET": self.bucket,
             PREFIX + "DECISION_STREAM": self.decisions,
+            PREFIX + "LISTS": f"s3://{self.bucket}/{LISTS}",
             PREFIX + "BIND_HOST": "0.0.0.0",  # noqa: S104  # the container's own network, behind its security group
             PREFIX + "METRICS": "emf",
         }

@@ -9,6 +9,9 @@ PRODUCT: Final = "tollgate"
 DECISIONS: Final = "decisions"
 """Suffix of the delivery stream that takes decisions; the templates make it, the deployer tells the scorer of it."""
 
+LISTS: Final = "lists/"
+"""Folder of the bucket with allow and block lists: their editors write it, the scorer reads it."""
+
 VIEWS: Final = (*(f"{entity}_velocity" for entity in ENTITIES), "card_profile", "merchant_profile")
 """Feature views with rows in the online store."""
 

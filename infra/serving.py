@@ -13,7 +13,7 @@ from infra.dashboard import add_dashboard
 from infra.data import tables
 from infra.decisions import add_decisions
 from infra.metrics import NAMESPACE, SCORER_EVENTS
-from infra.names import SCORER
+from infra.names import LISTS, SCORER
 from infra.store_users import store_password
 from infra.watching import add_alarms, add_metric_filters
 
@@ -41,11 +41,19 @@ def build() -> Template:
         PolicyDocument=callers,
     )
     blueprint.add(policy)
+    editors = iam.ManagedPolicy(
+        "ListEditorsPolicy",
+        ManagedPolicyName=name("list-editors"),
+        Description="Lets somebody show and change the allow and block lists, and nothing else.",
+        PolicyDocument=document(*_lists(blueprint, write=True), key_use(key, write=True)),
+    )
+    blueprint.add(editors)
     add_metric_filters(blueprint, SCORER_EVENTS, group)
     add_alarms(blueprint)
     add_dashboard(blueprint)
     blueprint.give("scorer-role-arn", GetAtt(role, "Arn"))
     blueprint.give("callers-policy-arn", Ref(policy))
+    blueprint.give("list-editors-policy-arn", Ref(editors))
     return blueprint.finish()
 
 
@@ -54,6 +62,7 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
     return [
         allow("Models", ["s3:GetObject"], [Sub(f"${{Bucket}}/{prefix}*", Bucket=bucket) for prefix in READS]),
         allow("Bucket", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in READS]}}),
+        *_lists(blueprint, write=False),
         allow("Decisions", ["s3:PutObject"], [Sub("${Bucket}/decisions/*", Bucket=bucket)]),
         key_use(key, write=True),
         allow("OnlineStore", ["dynamodb:BatchGetItem"], tables()),
@@ -71,6 +80,16 @@ def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, A
             {"StringLike": {"cloudwatch:namespace": [f"{NAMESPACE}*", "/aws/sagemaker/Endpoints*"]}},
         ),
         vpc_access(),
+    ]
+
+
+def _lists(blueprint: Blueprint, *, write: bool) -> list[dict[str, Any]]:
+    """Return what reading the allow and block lists needs, or changing them."""
+    bucket = blueprint.take("data", "bucket-arn")
+    actions = ["s3:GetObject", *(["s3:PutObject"] if write else [])]
+    return [
+        allow("Lists", actions, [Sub(f"${{Bucket}}/{LISTS}*", Bucket=bucket)]),
+        allow("ListsFolder", ["s3:ListBucket"], [bucket], {"StringEquals": {"s3:prefix": LISTS}}),
     ]
 
 

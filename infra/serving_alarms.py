@@ -175,7 +175,7 @@ SERVING_ALARMS: Final = (
     Alarm(
         "lists-refused",
         "serving",
-        "A changed file of allow and block lists cannot be read; the lists of before are in force.",
+        "Allow and block lists cannot be read; the lists of before are in force.",
         LOGGED,
         "ListsRefused",
         "Sum",

@@ -12,7 +12,8 @@ from serving.decisions import DecisionLog
 from serving.delivery import TIMEOUT_S as DELIVERY_TIMEOUT_S
 from serving.delivery import Delivery
 from serving.embedded import EmbeddedMetrics, write_stdout
-from serving.list_reload import ListReloader
+from serving.list_bucket import ListBucket, is_in_s3, open_address
+from serving.list_reload import ListFolder, ListReloader, ListSource
 from serving.lists import Lists
 from serving.metrics import Metrics
 from serving.overrides import Overrides
@@ -75,9 +76,16 @@ def start_lists(settings: Settings, metrics: Metrics, overrides: Overrides) -> L
     def take(new: Lists) -> None:
         overrides.lists = new
 
-    lists = ListReloader(Path(settings.lists), take=take, metrics=metrics)
+    lists = ListReloader(_source(settings), take=take, metrics=metrics)
     lists.start()
     return lists
+
+
+def _source(settings: Settings) -> ListSource:
+    if not is_in_s3(settings.lists):
+        return ListFolder(Path(settings.lists))
+    address = open_address(settings.lists, region=settings.region, endpoint=settings.aws_endpoint, environ=os.environ)
+    return ListBucket(address)
 
 
 def start_shadow(settings: Settings, metrics: Metrics, key: bytes | None) -> Shadow | None:

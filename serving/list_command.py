@@ -1,7 +1,7 @@
 """``python -m serving lists``: add, remove and show the entries of the allow and block lists.
 
 The times of an entry come from this machine's clock. Every change is written whole, or not at all, and a scorer that
-watches the file takes it within a second.
+watches takes it within a second from a file, within five from S3.
 """
 
 import argparse
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from fraud.errors import InvalidSetting
-from fraud.settings import PREFIX
+from fraud.settings import PREFIX, read_settings
 from fraud.windows import DAY
 from serving.command_line import add_json_option, tell
-from serving.list_file import add_entry, remove_entry
-from serving.lists import LISTED, LISTS, ListEntry, list_files, read_entries
-
-OWN_FILE: Final = "entries.json"
-"""The file of a folder that the commands write."""
+from serving.list_bucket import is_in_s3, open_address
+from serving.list_file import OWN_FILE, ListFiles
+from serving.list_object import ListObjects
+from serving.lists import LISTED, LISTS, ListEntry
 
 MOST_DAYS: Final = 3650.0
 
@@ -32,8 +31,8 @@ def add_list_commands(parser: argparse.ArgumentParser) -> None:
     remove = commands.add_parser("remove", help="take an entity off a list; status 1 when it was not on it")
     show = commands.add_parser("show", help="show the entries in force")
     for command in (add, remove, show):
-        text = f"file, or folder (entries go to {OWN_FILE}); {PREFIX}LISTS without it"
-        command.add_argument("--file", type=Path, metavar="PATH", help=text)
+        text = f"file, or folder (entries go to {OWN_FILE}), here or s3://bucket/...; {PREFIX}LISTS without it"
+        command.add_argument("--file", metavar="PLACE", help=text)
         add_json_option(command)
     for command in (add, remove):
         command.add_argument("--entity", choices=LISTED, required=True, help="what is listed")
@@ -54,14 +53,15 @@ def run_list_command(options: argparse.Namespace) -> int:
         No file is named, or a number is out of range.
     InvalidList
         The file is malformed, or the entry is none.
+    ListsContended, S3Unavailable, NoCredentials
+        In S3 it cannot be done now.
     """
     place = _place(options.file)
     now_ms = time.time_ns() // 1_000_000
     if options.list_command == "show":
         return _show(place, now_ms, everything=options.all, json_file=options.json)
-    path = place / OWN_FILE if place.is_dir() else place
     if options.list_command == "remove":
-        found = remove_entry(path, options.entity, options.key, options.list)
+        found = place.remove(options.entity, options.key, options.list)
         said = "removed" if found else f"not on the {options.list} list"
         tell(f"{said}\n", {"removed": found}, options.json)
         return 0 if found else 1
@@ -76,23 +76,25 @@ def run_list_command(options: argparse.Namespace) -> int:
         added_ms=now_ms,
         expires_ms=now_ms + int(options.days * DAY),
     )
-    replaced = add_entry(path, entry)
+    replaced = place.add(entry)
     said = f"{'replaced' if replaced else 'added'}; in force until {_written(entry.expires_ms)}"
     tell(f"{said}\n", {"replaced": replaced, "entry": entry}, options.json)
     return 0
 
 
-def _place(given: Path | None) -> Path:
-    named = given or Path(os.environ.get(f"{PREFIX}LISTS", ""))
-    if named == Path():
+def _place(given: str | None) -> ListFiles | ListObjects:
+    named = given or os.environ.get(f"{PREFIX}LISTS", "")
+    if is_in_s3(named):
+        settings = read_settings(os.environ)
+        address = open_address(named, region=settings.region, endpoint=settings.aws_endpoint, environ=os.environ)
+        return ListObjects(address)
+    if Path(named) == Path():
         raise InvalidSetting(f"no file of lists: give --file, or set {PREFIX}LISTS")
-    return named
+    return ListFiles(Path(named))
 
 
-def _show(place: Path, now_ms: int, *, everything: bool, json_file: Path | None) -> int:
-    entries = [
-        entry for path in list_files(place) for entry in read_entries(path) if everything or entry.expires_ms > now_ms
-    ]
+def _show(place: ListFiles | ListObjects, now_ms: int, *, everything: bool, json_file: Path | None) -> int:
+    entries = [entry for entry in place.entries() if everything or entry.expires_ms > now_ms]
     lines = [
         f"{entry.list}  {entry.entity}  {entry.key}  until {_written(entry.expires_ms)}  {entry.reason} "
         f"({entry.added_by})\n"

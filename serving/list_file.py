@@ -6,10 +6,48 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-import msgspec
+from serving.lists import (
+    Listed,
+    ListEntry,
+    ListName,
+    check_entry,
+    encode_entries,
+    list_files,
+    read_entries,
+    with_entry,
+    without_entry,
+)
 
-from serving.lists import FORMAT, ListDocument, Listed, ListEntry, ListName, check_entry, read_entries
+OWN_FILE: Final = "entries.json"
+"""The file of a folder that is written; the others are other people's."""
+
+
+class ListFiles:
+    """A file or folder of lists, to be shown and changed.
+
+    Parameters
+    ----------
+    place
+        Entries go to a folder's ``OWN_FILE``.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._own = place / OWN_FILE if place.is_dir() else place
+
+    def entries(self) -> list[ListEntry]:
+        """Return the entries of all files; see :func:`serving.lists.read_entries`."""
+        return [entry for path in list_files(self._place) for entry in read_entries(path)]
+
+    def add(self, entry: ListEntry) -> bool:
+        """See :func:`add_entry`."""
+        return add_entry(self._own, entry)
+
+    def remove(self, entity: Listed, key: str, name: ListName) -> bool:
+        """See :func:`remove_entry`."""
+        return remove_entry(self._own, entity, key, name)
 
 
 def add_entry(path: Path, entry: ListEntry) -> bool:
@@ -22,10 +60,10 @@ def add_entry(path: Path, entry: ListEntry) -> bool:
     """
     check_entry(entry)
     with _locked(path):
-        kept = _without(_entries(path), entry.entity, entry.key, entry.list)
-        replaced = len(kept) < len(_entries(path))
-        _write(path, (*kept, entry))
-    return replaced
+        entries = _entries(path)
+        changed = with_entry(entries, entry)
+        _write(path, changed)
+    return len(changed) <= len(entries)
 
 
 def remove_entry(path: Path, entity: Listed, key: str, name: ListName) -> bool:
@@ -38,7 +76,7 @@ def remove_entry(path: Path, entity: Listed, key: str, name: ListName) -> bool:
     """
     with _locked(path):
         entries = _entries(path)
-        kept = _without(entries, entity, key, name)
+        kept = without_entry(entries, entity, key, name)
         if len(kept) < len(entries):
             _write(path, kept)
         return len(kept) < len(entries)
@@ -46,10 +84,6 @@ def remove_entry(path: Path, entity: Listed, key: str, name: ListName) -> bool:
 
 def _entries(path: Path) -> tuple[ListEntry, ...]:
     return read_entries(path) if path.exists() else ()
-
-
-def _without(entries: tuple[ListEntry, ...], entity: Listed, key: str, name: ListName) -> tuple[ListEntry, ...]:
-    return tuple(e for e in entries if (e.entity, e.key, e.list) != (entity, key, name))
 
 
 @contextlib.contextmanager
@@ -65,11 +99,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, entries: tuple[ListEntry, ...]) -> None:
-    content = msgspec.json.format(msgspec.json.encode(ListDocument(format=FORMAT, entries=entries)), indent=1)
     number, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(number, "wb") as file:
-            file.write(content + b"\n")
+            file.write(encode_entries(entries))
             file.flush()
             os.fsync(file.fileno())
         Path(draft).chmod(0o640)

@@ -1,6 +1,6 @@
 """Allow and block lists: entries with an author, a reason and an end, looked up by entity.
 
-They lie in one JSON file, or in every ``*.json`` file of a folder::
+They lie in one JSON file, or in every ``*.json`` file of a folder, on disk or in S3 (:mod:`serving.list_bucket`)::
 
     {"format": 1, "entries": [{"entity": "card", "key": "c1", "list": "block", "reason": "reported stolen",
                                "added_by": "ann", "added_ms": 1770000000000, "expires_ms": 1772592000000}]}
@@ -27,6 +27,8 @@ MAX_BYTES: Final = 256 << 20
 """Of one file: two million entries."""
 
 MAX_TEXT: Final = 200
+LATEST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: no calendar that prints an entry goes further."""
 
 
 class InvalidList(TollgateError):
@@ -151,16 +153,43 @@ def read_entries(path: Path) -> tuple[ListEntry, ...]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidList(f"{path} is larger than {MAX_BYTES} bytes")
-        document = _decoder.decode(path.read_bytes())
+        return decode_entries(path.read_bytes(), of=str(path))
     except OSError as error:
         raise InvalidList(f"{path} cannot be read: {error.strerror}") from None
+
+
+def decode_entries(content: bytes, *, of: str) -> tuple[ListEntry, ...]:
+    """Return the entries in the bytes of one file; ``of`` names it.
+
+    Raises
+    ------
+    InvalidList
+        It is no file of lists.
+    """
+    try:
+        document = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidList(f"{path} is no file of lists: {error}") from None
+        raise InvalidList(f"{of} is no file of lists: {error}") from None
     if document.format != FORMAT:
-        raise InvalidList(f"{path} has format {document.format}, not {FORMAT}")
+        raise InvalidList(f"{of} has format {document.format}, not {FORMAT}")
     for number, entry in enumerate(document.entries):
-        check_entry(entry, of=f"{path} entry {number}: ")
+        check_entry(entry, of=f"{of} entry {number}: ")
     return document.entries
+
+
+def encode_entries(entries: tuple[ListEntry, ...]) -> bytes:
+    """Return the bytes of one file, an entry's field a line, for people and for what compares versions."""
+    return msgspec.json.format(msgspec.json.encode(ListDocument(format=FORMAT, entries=entries)), indent=1) + b"\n"
+
+
+def with_entry(entries: tuple[ListEntry, ...], entry: ListEntry) -> tuple[ListEntry, ...]:
+    """Return entries with one in place of that for the same key on the same list."""
+    return (*without_entry(entries, entry.entity, entry.key, entry.list), entry)
+
+
+def without_entry(entries: tuple[ListEntry, ...], entity: Listed, key: str, name: ListName) -> tuple[ListEntry, ...]:
+    """Return entries without that for a key on a list."""
+    return tuple(e for e in entries if (e.entity, e.key, e.list) != (entity, key, name))
 
 
 def check_entry(entry: ListEntry, *, of: str = "") -> None:
@@ -174,6 +203,8 @@ def check_entry(entry: ListEntry, *, of: str = "") -> None:
             raise InvalidList(f"{of}{name} is not 1 to {MAX_TEXT} printable characters")
     if entry.expires_ms <= entry.added_ms:
         raise InvalidList(f"{of}expires_ms {entry.expires_ms} is not after added_ms {entry.added_ms}")
+    if entry.expires_ms > LATEST_MS:
+        raise InvalidList(f"{of}expires_ms {entry.expires_ms} is beyond the year 9999; it is milliseconds since 1970")
 
 
 def read_lists(place: Path) -> Lists:

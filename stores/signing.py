@@ -1,4 +1,4 @@
-"""Requests to AWS signed by hand: Signature Version 4 for a JSON ``POST``, without botocore.
+"""Requests to AWS signed by hand: Signature Version 4 for a JSON ``POST`` and for S3, without botocore.
 
 The scorer's container carries no AWS library: importing one takes a second and signing with it 60 µs a request. Here a
 day's key is derived once and a signature costs a few hashes. A test holds it against botocore's own signer.
@@ -6,6 +6,7 @@ day's key is derived once and a signature costs a few hashes. A test holds it ag
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -77,9 +78,49 @@ class Signer:
             **({"x-amz-security-token": credentials.token.value} if credentials.token.value else {}),
             "x-amz-target": target,
         }
+        return self._signed(credentials, "POST\n/\n", signed, hashlib.sha256(body).hexdigest())
+
+    def object_headers(
+        self,
+        credentials: Credentials,
+        method: str,
+        address: str,
+        body: bytes,
+        *,
+        conditions: Mapping[str, str],
+        now_s: float,
+    ) -> dict[str, str]:
+        """Return the headers of a request to S3.
+
+        Parameters
+        ----------
+        method
+            Such as ``GET``.
+        address
+            Path and, after a question mark, query: both percent-encoded as they are sent, the query in the order of
+            its names.
+        conditions
+            Headers besides, by their names in lower case, such as ``if-match``.
+        now_s
+            Epoch seconds.
+        """
+        digest = hashlib.sha256(body).hexdigest()
+        headers = {
+            **conditions,
+            "host": self._host,
+            "x-amz-content-sha256": digest,
+            "x-amz-date": datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ"),
+            **({"x-amz-security-token": credentials.token.value} if credentials.token.value else {}),
+        }
+        path, _, query = address.partition("?")
+        return self._signed(credentials, f"{method}\n{path}\n{query}", dict(sorted(headers.items())), digest)
+
+    def _signed(self, credentials: Credentials, begin: str, signed: dict[str, str], digest: str) -> dict[str, str]:
+        """Return headers, which lie in the order of their names, with the signature among them."""
+        stamp = signed["x-amz-date"]
         names = ";".join(signed)
         lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
-        canonical = f"POST\n/\n\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
+        canonical = f"{begin}\n{lines}\n{names}\n{digest}"
         scope = f"{stamp[:8]}/{self._scope_end}"
         text = f"{ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         signature = hmac.new(self._signing_key(credentials, stamp[:8]), text.encode(), "sha256").hexdigest()

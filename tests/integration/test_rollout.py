@@ -170,6 +170,7 @@ def world(aws: str, store: int) -> Iterator[World]:
     overrides = {
         "TOLLGATE_ENVIRONMENT": "local", "TOLLGATE_REDIS_HOST": "127.0.0.1", "TOLLGATE_REDIS_PORT": str(store),
         "TOLLGATE_REDIS_TLS": "false", "TOLLGATE_REDIS_PASSWORD_SECRET": "", "TOLLGATE_DECISION_STREAM": "",
+        "TOLLGATE_LISTS": "",
         "TOLLGATE_STORE_TIMEOUT_MS": "2000", "PYTHONPATH": str(ROOT),
         "TOLLGATE_REQUEST_BUDGET_MS": "20000",  # a busy machine is no rollout's fault: nothing is shed here
     }  # fmt: skip

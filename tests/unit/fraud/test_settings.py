@@ -84,6 +84,14 @@ def test_every_text_setting_is_taken_as_it_stands() -> None:
     assert len(texts) == 17
 
 
+@pytest.mark.parametrize("text", ["s3:", "s3://", "s3://bucket", "s3://bucket/", "s3://BUCKET/key", "s3://b/k\n"])
+def test_lists_in_s3_have_a_bucket_and_a_key(text: str) -> None:
+    for good in ("s3://bucket/key.json", "s3://my.bucket-1/a/folder/", "/s3/lists.json", ""):
+        assert read_settings({"TOLLGATE_LISTS": good}).lists == good
+    with pytest.raises(InvalidSetting, match=r"TOLLGATE_LISTS=.* is neither s3://bucket/key nor s3://bucket/folder/"):
+        read_settings({"TOLLGATE_LISTS": text})
+
+
 @pytest.mark.parametrize("text", ["", "1", "True", "yes", "false "])
 def test_truth_is_true_or_false_and_nothing_else(text: str) -> None:
     assert read_settings({"TOLLGATE_REDIS_TLS": "true"}).redis_tls

@@ -465,6 +465,7 @@ def test_a_shadow_is_a_second_data_source_and_another_release() -> None:
     found = read_settings(container["Environment"])
     assert found.shadow_dir == f"/opt/ml/additional-model-data-sources/{source['ChannelName']}"
     assert found.metrics == "emf"
+    assert found.lists == "s3://tollgate-dev-lake-123456789012/lists/"
     shape = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateModel").input_shape
     assert ParamValidator().validate(dict(along.model), shape).generate_report() == ""
 

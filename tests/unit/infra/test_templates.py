@@ -15,10 +15,11 @@ from fraud.settings import PREFIX, Settings, read_settings
 from infra import data, learning, rendering, rollouts, stream
 from infra.alarms import ALARMS, rollout_guards
 from infra.metrics import LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
-from infra.names import VIEWS
+from infra.names import LISTS, VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
 from retraining.pipeline import GOLDEN
+from serving.list_bucket import open_address
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES: dict[str, dict[str, Any]] = {stack.name: rendering.as_data(stack) for stack in STACKS}
@@ -59,6 +60,26 @@ def test_consumers_settings_are_settings() -> None:
     assert set(variables) <= known
     plain = {key: value for key, value in variables.items() if isinstance(value, str)}
     assert read_settings(plain).environment == "aws"
+
+
+def test_scorer_reads_the_folder_of_lists_that_their_editors_write() -> None:
+    address = open_address(f"s3://lake/{LISTS}", region="eu-west-1", endpoint="", environ={})
+    assert address.is_folder
+    (editors,) = (
+        policy["PolicyDocument"]["Statement"]
+        for title, policy in resources("serving", "AWS::IAM::ManagedPolicy").items()
+        if title == "ListEditorsPolicy"
+    )
+    scorer = resources("serving", "AWS::IAM::Role")["ScorerRole"]["Policies"][0]["PolicyDocument"]["Statement"]
+    for statements, actions in ((scorer, ["s3:GetObject"]), (editors, ["s3:GetObject", "s3:PutObject"])):
+        said = {item["Sid"]: item for item in statements}
+        assert said["Lists"]["Action"] == actions
+        (objects,) = said["Lists"]["Resource"]
+        assert objects["Fn::Sub"][0] == f"${{Bucket}}/{LISTS}*"
+        assert said["ListsFolder"]["Action"] == ["s3:ListBucket"]
+        assert said["ListsFolder"]["Condition"] == {"StringEquals": {"s3:prefix": address.key}}
+        assert {"kms:Decrypt", "kms:GenerateDataKey"} == set(said["DataKey"]["Action"])
+    assert [item["Sid"] for item in editors] == ["Lists", "ListsFolder", "DataKey"]
 
 
 def test_dead_letters_may_be_written_where_the_code_writes_them() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.list_reload import ListReloader
+from serving.list_reload import ListFolder, ListReloader
 from serving.lists import LISTED, LISTS, InvalidList, ListEntry, Lists, make_lists, read_lists
 from serving.metrics import Metrics
 from tests.support.scorers import payment
@@ -100,6 +100,7 @@ def test_a_malformed_file_is_refused_with_its_name(tmp_path: Path, content: byte
         ({"reason": "a\nb"}, "reason is not 1 to"),
         ({"added_by": "x" * 201}, "added_by is not 1 to"),
         ({"expires_ms": NOW - 1000}, "is not after added_ms"),
+        ({"expires_ms": 253_402_300_800_000}, "beyond the year 9999"),
     ],
 )
 def test_an_entry_that_is_none_is_refused_by_number_without_repeating_a_card(
@@ -124,7 +125,7 @@ class Watched:
     def __init__(self, place: Path) -> None:
         self.taken: list[Lists] = []
         self.metrics = Metrics()
-        self.reloader = ListReloader(place, take=self.taken.append, metrics=self.metrics)
+        self.reloader = ListReloader(ListFolder(place), take=self.taken.append, metrics=self.metrics)
 
     def gauge(self, name: str) -> list[str]:
         return [line for line in self.metrics.render().decode().splitlines() if line.startswith(name)]

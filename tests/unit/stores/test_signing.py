@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 import botocore.auth
 import pytest
@@ -65,6 +66,36 @@ def theirs(
         patch.setattr(botocore.auth, "get_current_datetime", lambda *_args, **_kwargs: now.replace(tzinfo=None))
         botocore.auth.SigV4Auth(TheirCredentials(keys[0], keys[1], keys[2] or None), service, region).add_auth(request)
     return str(request.headers["Authorization"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    token=st.one_of(st.just(""), printable),
+    method=st.sampled_from(["GET", "PUT"]),
+    key=st.text(min_size=1, max_size=20).filter(lambda key: "\x00" not in key and key.isprintable()),
+    prefix=st.one_of(st.none(), st.text(st.sampled_from("abc/ +~é&="), min_size=1, max_size=9)),
+    conditions=st.dictionaries(
+        st.sampled_from(["if-match", "if-none-match", "content-type"]), st.just('"a-1"'), max_size=3
+    ),
+    body=st.binary(max_size=200),
+    moment=st.integers(946_684_800, 4_102_444_800),
+)
+def test_signature_of_an_object_is_the_one_botocore_makes(
+    token: str, method: str, key: str, prefix: str | None, conditions: dict[str, str], body: bytes, moment: int
+) -> None:
+    query = "" if prefix is None else f"?list-type=2&prefix={quote(prefix, safe='')}"
+    address = f"/{quote(key, safe='/~')}{query}"
+    ours = Signer("s3", "eu-west-1", "lake.s3.eu-west-1.amazonaws.com").object_headers(
+        Credentials("A" * 20, Secret("s"), Secret(token)), method, address, body, conditions=conditions, now_s=moment
+    )
+    request = AWSRequest(method, f"https://lake.s3.eu-west-1.amazonaws.com{address}", headers=conditions, data=body)
+    now = datetime.fromtimestamp(moment, UTC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.auth, "get_current_datetime", lambda *_args, **_kwargs: now.replace(tzinfo=None))
+        patch.setattr(botocore.auth.S3SigV4Auth, "_should_sha256_sign_payload", lambda *_: True)
+        keys = TheirCredentials("A" * 20, "s", token or None)
+        botocore.auth.S3SigV4Auth(keys, "s3", "eu-west-1").add_auth(request)
+    assert ours["authorization"] == request.headers["Authorization"]
 
 
 @contextmanager
