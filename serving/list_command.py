@@ -23,6 +23,9 @@ from serving.lists import LISTED, LISTS, ListEntry
 
 MOST_DAYS: Final = 3650.0
 
+LATEST_MS: Final = 253_402_300_799_999
+"""The last that a calendar here can write."""
+
 
 def add_list_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands' options to a parser."""
@@ -105,4 +108,6 @@ def _show(place: ListFiles | ListObjects, now_ms: int, *, everything: bool, json
 
 
 def _written(time_ms: int) -> str:
+    if time_ms > LATEST_MS:
+        return "after the year 9999"
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="minutes")

@@ -27,8 +27,6 @@ MAX_BYTES: Final = 256 << 20
 """Of one file: two million entries."""
 
 MAX_TEXT: Final = 200
-LATEST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999: no calendar that prints an entry goes further."""
 
 
 class InvalidList(TollgateError):
@@ -203,8 +201,6 @@ def check_entry(entry: ListEntry, *, of: str = "") -> None:
             raise InvalidList(f"{of}{name} is not 1 to {MAX_TEXT} printable characters")
     if entry.expires_ms <= entry.added_ms:
         raise InvalidList(f"{of}expires_ms {entry.expires_ms} is not after added_ms {entry.added_ms}")
-    if entry.expires_ms > LATEST_MS:
-        raise InvalidList(f"{of}expires_ms {entry.expires_ms} is beyond the year 9999; it is milliseconds since 1970")
 
 
 def read_lists(place: Path) -> Lists:

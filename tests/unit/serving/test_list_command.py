@@ -145,3 +145,13 @@ def test_two_writers_at_once_lose_nothing_and_readers_see_whole_files(tmp_path: 
     assert sizes == sorted(sizes)
     assert len(read_entries(file)) == 180
     assert {path.name for path in tmp_path.iterdir()} == {"lists.json", ".lists.json.lock"}
+
+
+def test_an_end_that_no_calendar_has_is_shown_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "lists.json"
+    add_entry(
+        file,
+        ListEntry(entity="card", key="c1", list="allow", reason="r", added_by="a", added_ms=1, expires_ms=2**60),
+    )
+    assert run("lists", "show", "--file", file) == 0
+    assert "until after the year 9999" in capsys.readouterr().out
