@@ -1,13 +1,15 @@
 """HTTP load from sockets and ``epoll``, without an event loop, so that the client adds little to a latency.
 
-Latencies count from the moment a request was sent; how much later than due that was is kept too. Between requests the
-client leaves the processor to whom it shares it with, and has the kernel wake it to the microsecond: its usual 50 would
-be a fifth of a latency.
+Latencies count from the moment a request was sent, however late that was (which is kept too), to the moment at which
+the kernel had the answer, by its own stamp: what the client does meanwhile is not the server's. Between requests it
+leaves the processor to whom it shares it with, and has the kernel wake it to the microsecond: its usual 50 would be a
+fifth of a latency.
 """
 
 import ctypes
 import select
 import socket
+import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+
+SO_TIMESTAMPNS: Final = 35
+"""Linux: an answer comes with when the kernel had it, seconds and nanoseconds since 1970."""
 
 PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
 SLACK_NS: Final = 1
@@ -51,14 +56,16 @@ class _Connections:
         for _ in range(count):
             connection = socket.create_connection(("127.0.0.1", port))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self._sockets[connection.fileno()] = connection
             self._poll.register(connection, select.EPOLLIN)
             self.idle.append(connection.fileno())
 
     def send(self, request: bytes) -> float:
-        """Send on the connection that is idle for longest; return when."""
+        """Send on the connection that is idle for longest; return when, on ``time.perf_counter``."""
         number = self.idle.popleft()
-        self._sent[number] = now = time.perf_counter()
+        now = time.perf_counter()
+        self._sent[number] = time.time()
         self._sockets[number].sendall(request)
         return now
 
@@ -66,14 +73,15 @@ class _Connections:
         """Take the answers that are there, or the first to come ``within_s``."""
         select.select([self._poll], [], [], max(0.0, min(within_s, IDLE_S)))  # epoll itself knows only milliseconds
         for number, _ in self._poll.poll(0.0):
-            answer = self._partial.pop(number, b"") + self._sockets[number].recv(65_536)
-            assert answer, "the scorer closed a connection"
+            data, stamps, _, _ = self._sockets[number].recvmsg(65_536, 64)
+            assert data, "the scorer closed a connection"
+            answer = self._partial.pop(number, b"") + data
             head, blank, body = answer.partition(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) if blank else 1
             if len(body) < length:
                 self._partial[number] = answer
                 continue
-            load.latencies.append(time.perf_counter() - self._sent.pop(number))
+            load.latencies.append(_stamp(stamps) - self._sent.pop(number))
             load.statuses[int(answer[9:12])] += 1
             self.idle.append(number)
 
@@ -81,6 +89,15 @@ class _Connections:
         for connection in self._sockets.values():
             connection.close()
         self._poll.close()
+
+
+def _stamp(stamps: Sequence[tuple[int, int, bytes]]) -> float:
+    """Return when the kernel had what came, seconds since 1970; now, where it does not say."""
+    for level, kind, content in stamps:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+            seconds, nanoseconds = struct.unpack_from("qq", content)
+            return float(seconds + nanoseconds / 1e9)
+    return time.time()
 
 
 @contextmanager
