@@ -20,6 +20,7 @@ PARALLEL: Final = 4
 READS_PERCENT: Final = 70
 """Share of a request's budget after which the scorer reads nothing any more."""
 
+_NAME: Final = "[a-z]{2,8}"
 _ZEROS: Final = "0" * 64
 
 
@@ -197,9 +198,11 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
         There is no such file, it is no TOML, or a key is unknown, missing or out of range.
     """
     path = folder / f"{name}.toml"
-    if not re.fullmatch("[a-z]{2,8}", name) or not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
-        raise InvalidEnvironment(f"there is no environment {name!r}; known are {known}")
+    well_named = re.fullmatch(_NAME, name)
+    if not well_named or not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.toml") if re.fullmatch(_NAME, file.stem)))
+        rule = "" if well_named else "; a name is 2 to 8 letters a to z, as names on AWS take it"
+        raise InvalidEnvironment(f"there is no environment {name!r}; known are {known}{rule}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

@@ -106,6 +106,13 @@ def test_unknown_environment_names_the_known_ones(name: str) -> None:
         read_environment(name)
 
 
+def test_a_file_whose_name_is_no_environments_is_not_offered(tmp_path: Path) -> None:
+    for name in ("dev", "dev2"):
+        (tmp_path / f"{name}.toml").write_text("")
+    with pytest.raises(InvalidEnvironment, match=r"known are dev; a name is 2 to 8 letters"):
+        read_environment("dev2", tmp_path)
+
+
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
 def test_every_parameter_of_every_template_is_given(stack: Stack) -> None:
     environment = read_environment("prod")
