@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.support.loopback import serve_http
 
 QUOTE = {'"': "&quot;"}
 Answer = tuple[int, dict[str, str], bytes]
@@ -138,17 +140,6 @@ def start_bucket() -> Iterator[FakeBucket]:
             self.wfile.write(content)
             bucket.sent += len(content)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    bucket.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serve_http(Handler) as port:
+        bucket.endpoint = f"http://127.0.0.1:{port}"
         yield bucket
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

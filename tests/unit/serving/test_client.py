@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from serving import timed_http
 from serving.client import Client, HttpEndpoint, NoAnswer, Refused
 from tests.support.emulators import free_port
+from tests.support.loopback import serve_http
 from tests.support.scorers import payment
 from tests.support.tls import issue, terminate_tls
 
@@ -59,21 +60,12 @@ def answering(*steps: Step) -> Iterator[tuple[HttpEndpoint, list[dict[str, str]]
             except OSError:
                 self.close_connection = True
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    endpoint = HttpEndpoint("127.0.0.1", server.server_address[1])
-    try:
-        yield endpoint, asked
-    finally:
-        endpoint.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serve_http(Handler) as port:
+        endpoint = HttpEndpoint("127.0.0.1", port)
+        try:
+            yield endpoint, asked
+        finally:
+            endpoint.close()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -1,11 +1,10 @@
 """Decisions on their way to Firehose: against moto's own, and against a service that is busy, away or gone."""
 
 import json
-import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from serving.metrics import Metrics
 from stores.aws_call import AwsCalls
 from tests.support.decisions import made
 from tests.support.emulators import REGION, aws_client, aws_environment, free_port, start_moto
+from tests.support.loopback import serve_http
 from tests.support.scorers import await_true
 
 KEYS = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S"}
@@ -44,19 +44,8 @@ def firehose(answer: Callable[[Records], tuple[int, Any]]) -> Iterator[tuple[str
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", batches
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serve_http(Handler) as port:
+        yield f"http://127.0.0.1:{port}", batches
 
 
 def taken(records: Records) -> tuple[int, Any]:

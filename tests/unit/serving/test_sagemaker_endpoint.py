@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import boto3
@@ -18,6 +18,7 @@ from botocore.credentials import Credentials
 from fraud.transaction import encode_transaction
 from serving.client import Client, NoAnswer, Refused, SageMakerEndpoint
 from tests.support.emulators import REGION, free_port
+from tests.support.loopback import serve_http
 from tests.support.scorers import payment
 
 KEYS = Credentials("AKIDEXAMPLE", "secret", "token")
@@ -105,19 +106,8 @@ def runtime(answer: Callable[[int], Answer]) -> Iterator[tuple[str, Asked]]:
             except OSError:
                 self.close_connection = True
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serve_http(Handler) as port:
+        yield f"http://127.0.0.1:{port}", asked
 
 
 def endpoint(address: str) -> SageMakerEndpoint:
