@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,9 @@ MOMENT: Final = 100
 SINGLE_S: Final = 1.5
 """Of one turn of single requests at most, pauses included."""
 BUSY_REQUESTS: Final = 8_000
+NUMBERS: Final = (2, 3, 4, 6, 8, 16)
+"""Connections with one request on each: so few keep a scorer busy too, but its event loop has less to do at a time."""
+FEW_REQUESTS: Final = 1_500
 TURN_REQUESTS: Final = 400
 TURN_GAP_S: Final = 0.001
 
@@ -37,7 +40,10 @@ class Calibration:
     first_turn
         Share of a request's processor time that it takes before it has asked the store.
     busy, beside
-        Processor time per request under saturation: of the path of a request, and of the decision log's threads.
+        Processor time per request under saturation: of the path of a request among many, and of the decision log's
+        threads.
+    with_others
+        How many times as long as ``busy`` the path takes with 1, 2, 3, ... requests at the scorer, the last 1.
     closed_rps
         Requests per second of the closed loop; below ``1 / (busy + beside)`` by what other work took away.
     """
@@ -47,33 +53,43 @@ class Calibration:
     first_turn: float
     busy: float
     beside: float
+    with_others: FloatArray
     closed_rps: float
 
 
 @dataclass(frozen=True)
 class Busy:
-    """Seconds per request of a saturated scorer: of the processor on its path and beside it, and by the clock."""
+    """Seconds per request of a scorer that is never idle: of the processor on its path and beside it, and by the clock.
+
+    ``at_scorer`` is how many requests were there on average (Little's law: their latencies over the time).
+    """
 
     path: float
     beside: float
     clock: float
+    at_scorer: float
 
 
-def busy(running: Running) -> Busy:
-    """Keep the scorer busy for a while and return what a request took."""
+def busy(running: Running) -> dict[int, Busy]:
+    """Keep the scorer busy for a while, with many requests and with fewer; return what one took, by connections."""
+    counts = dict.fromkeys(NUMBERS, FEW_REQUESTS) | {CONNECTIONS: BUSY_REQUESTS}
+    return {connections: _kept_busy(running, connections, count) for connections, count in counts.items()}
+
+
+def _kept_busy(running: Running, connections: int, count: int) -> Busy:
     before, began = running.used(), time.perf_counter()
-    load = closed_loop(running.port, running.requests, connections=CONNECTIONS, count=BUSY_REQUESTS)
-    assert load.statuses[200] == BUSY_REQUESTS, load.statuses
+    load = closed_loop(running.port, running.requests, connections=connections, count=count)
+    assert load.statuses[200] == count, load.statuses
     seconds = time.perf_counter() - began
     time.sleep(2 * PAUSE_S)  # until the last decisions are written
     scorer = running.used() - before
-    each = np.array([scorer.first, scorer.others, seconds]) / BUSY_REQUESTS
-    return Busy(*each.tolist())
+    return Busy(scorer.first / count, scorer.others / count, seconds / count, sum(load.latencies) / seconds)
 
 
-def saturation(measured: Sequence[Busy]) -> float:
+def saturation(measured: Sequence[dict[int, Busy]]) -> float:
     """Return the requests per second that one processor does when it does nothing else."""
-    return 1.0 / float(np.median([each.path + each.beside for each in measured]))
+    many = [each[CONNECTIONS] for each in measured]
+    return 1.0 / float(np.median([each.path + each.beside for each in many]))
 
 
 def single(running: Running, *, number: int, rate: float) -> tuple[FloatArray, FloatArray]:
@@ -113,14 +129,20 @@ def first_turn(running: Running, relay: Relay) -> float:
     return float(np.median(shares[TURN_REQUESTS // 4 :]))
 
 
-def calibration(singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[Busy], turn: float) -> Calibration:
+def calibration(
+    singles: Sequence[tuple[FloatArray, FloatArray]], measured: Sequence[dict[int, Busy]], turn: float
+) -> Calibration:
     """Return what was measured, over all turns."""
     worker = _of_median_moment([spent for spent, _ in singles])
     beyond = _of_median_moment([np.maximum(latency - spent, 0.0) for spent, latency in singles])
-    path, beside, clock = (
-        float(np.median([getattr(one, name) for one in measured])) for name in ("path", "beside", "clock")
-    )
-    return Calibration(worker, beyond, turn, path, beside, 1.0 / clock)
+    middle = {
+        number: np.median([astuple(each[number]) for each in measured], axis=0) for number in (*NUMBERS, CONNECTIONS)
+    }
+    path, beside, clock, _ = middle[CONNECTIONS].tolist()
+    there, taken = np.array([(each[3], each[0]) for each in middle.values()]).T
+    number = np.append(np.arange(1.0, CONNECTIONS), there[-1])
+    with_others = np.maximum(1.0, np.interp(np.log(number), np.log(there), taken / path))
+    return Calibration(worker, beyond, turn, path, beside, with_others, 1.0 / clock)
 
 
 def _of_median_moment(turns: Sequence[FloatArray]) -> FloatArray:
@@ -134,7 +156,7 @@ def _of_median_moment(turns: Sequence[FloatArray]) -> FloatArray:
 
 
 def service_json(found: Calibration, trees: int, depth: int) -> dict[str, Any]:
-    """Return service times as JSON: the spread of single requests, busy ones' speed, and how slow a cold worker is."""
+    """Return service times as JSON: the spread of single requests, the speed of many, how slow a cold worker is."""
     mean = float(found.worker.mean())
     return {
         "source": f"measured: the scorer with {trees} trees of depth {depth} on one of two shared cores",
@@ -144,6 +166,7 @@ def service_json(found: Calibration, trees: int, depth: int) -> dict[str, Any]:
         "pause_every_ms": PAUSE_S * 1e3,
         "pause_ms_per_request": round(found.beside * 1e3, 5),
         "first_turn": round(found.first_turn, 4),
+        "with_others": found.with_others.round(4).tolist(),
     }
 
 

@@ -8,10 +8,12 @@ kernel's own account says, never a latency of the loads that it predicts:
 - how much of the first it had used when it had asked the store, from a second scorer whose store is behind a relay: a
   request has two turns, with those of other requests between them;
 - a scorer with always more waiting: processor time per request, which says where it saturates and, against the first,
-  how much longer a request takes that finds it idle;
+  how much longer a request takes that finds it idle; and with few waiting: a round of its event loop costs much the
+  same whatever number it serves;
 - there, too, the processor time of the scorer's other threads, which write the decision log: its pauses;
 - how fast the machine was in each quarter of a second of a load: the processor time per request then. A shared machine
-  is now twice as fast, now half; the model is asked at the speed that there was, and has the waiting to predict.
+  is now twice as fast, now half; the model is asked at the speed that there was, and has the waiting to predict;
+- when each request was sent: a client that the machine holds up sends two at once.
 
 All of it in turn with loads at shares of the saturation, ``repeats`` times in shuffled order. Percentiles are those of
 the median quarter of a second, measured and predicted alike. Beside every error stands the noise floor: half the range
@@ -90,6 +92,7 @@ def main(
         "closed_loop_rps": round(middle.closed_rps),
         "single_request_ms": {s: round(float(taken.found(s).worker.mean()) * 1e3, 4) for s in shares},
         "busy_request_ms": round(middle.busy * 1e3, 4),
+        "with_others": middle.with_others.round(3).tolist(),
         "first_turn": round(middle.first_turn, 3),
         "pause_ms_per_request": round(middle.beside * 1e3, 4),
         "seconds": seconds,
@@ -107,7 +110,7 @@ class Taken:
     """What was measured: the calibration, and by share of the saturation the rate, single requests and loads."""
 
     turn: float
-    busy: list[Busy]
+    busy: list[dict[int, Busy]]
     rates: dict[float, float]
     singles: dict[float, list[tuple[FloatArray, FloatArray]]]
     runs: dict[float, list[Load]]
@@ -152,11 +155,12 @@ def _open_loop(running: Running, rate: float, seconds: float, seed: int) -> Load
 
 
 def _compared(share: float, rate: float, loads: Sequence[Load], service: ServiceTimes) -> Figures:
-    slices = [_watched(load) for load in loads]
+    slices = [_slices(load) for load in loads]
     each = np.array([np.median(some.percentiles, axis=0) for some in slices])
     measured = np.median(np.concatenate([some.percentiles for some in slices]), axis=0)
     spent = np.concatenate([some.spent for some in slices])
-    predicted = np.median(_predicted(rate, service, spent), axis=0)
+    runs = zip(loads, slices, strict=True)
+    predicted = np.median(np.concatenate([_predicted(load, some, service) for load, some in runs]), axis=0)
     noise = (each.max(axis=0) - each.min(axis=0)) / 2.0 / measured
     whole = np.quantile(np.concatenate([load.latencies for load in loads]), SHARES) * 1e3
     return {
@@ -178,47 +182,56 @@ def _compared(share: float, rate: float, loads: Sequence[Load], service: Service
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Slices of a load: latency percentiles (ms), shape ``(slices, 3)``, processor time per request (s) in each."""
+class Slices:
+    """Slices of a load: which answers (from, to), latency percentiles (ms), ``(slices, 3)``, processor time each (s)."""
 
+    answers: list[tuple[int, int]]
     percentiles: FloatArray
     spent: FloatArray
 
 
-def _watched(load: Load) -> Watched:
-    percentiles, spent = [], []
-    for (begun, before), (ended, after) in itertools.pairwise(load.marks):
-        if ended - begun >= LEAST_ANSWERS:
-            percentiles.append(np.quantile(load.latencies[begun:ended], SHARES) * 1e3)
-            spent.append((after - before) / (ended - begun))
-    return Watched(np.array(percentiles), np.array(spent))
+def _slices(load: Load) -> Slices:
+    marks = [
+        (begun, ended, (after - before) / (ended - begun))
+        for (begun, before), (ended, after) in itertools.pairwise(load.marks)
+        if ended - begun >= LEAST_ANSWERS
+    ]
+    answers = [(begun, ended) for begun, ended, _ in marks]
+    return Slices(answers, _percentiles(np.array(load.latencies), answers), np.array([spent for _, _, spent in marks]))
 
 
-def _predicted(rate: float, service: ServiceTimes, spent: FloatArray) -> FloatArray:
-    """Return the model's percentiles (ms) of slices in which a request took ``spent`` of the processor, ``(n, 3)``."""
-    found = [_at_speed(rate, service, speed) for speed in SPEEDS]
+def _percentiles(latencies: FloatArray, answers: list[tuple[int, int]]) -> FloatArray:
+    return np.array([np.quantile(latencies[begun:ended], SHARES) for begun, ended in answers]) * 1e3
+
+
+def _predicted(load: Load, slices: Slices, service: ServiceTimes) -> FloatArray:
+    """Return the model's percentiles (ms) of the slices of a load, shape ``(slices, 3)``, each at the speed it had."""
+    found = [_at_speed(load, slices, service, speed) for speed in SPEEDS]
     taken = np.array([mean for mean, _ in found])
     tables = np.log(np.array([percentiles for _, percentiles in found]))
-    columns = [np.interp(spent, taken, tables[:, place]) for place in range(len(SHARES))]
-    predicted: FloatArray = np.exp(np.stack(columns, axis=1))
+    predicted: FloatArray = np.exp(
+        [
+            [np.interp(spent, taken, tables[:, number, place]) for place in range(len(SHARES))]
+            for number, spent in enumerate(slices.spent)
+        ]
+    )
     return predicted
 
 
-def _at_speed(rate: float, service: ServiceTimes, slower: float, count: int = 200_000) -> tuple[float, FloatArray]:
-    """Return processor time per request (s) and percentiles (ms) of a slice, ``slower`` times as slow as calibrated.
+def _at_speed(load: Load, slices: Slices, service: ServiceTimes, slower: float) -> tuple[float, FloatArray]:
+    """Return processor time per request (s) and percentiles (ms) of slices, ``slower`` times as slow as calibrated.
 
-    One instance with one worker under Poisson arrivals; what finds it idle takes longer.
+    One instance with one worker. Requests come when they were sent: a client that is held up sends two at once, which
+    is not for the model to know.
     """
     rng = np.random.default_rng(11)
-    worker, beyond = service.draw(rng, count)
-    worker = worker * slower
+    arrival = np.array(load.sent)
+    worker, beyond = service.draw(rng, len(arrival))
     pause = service.pause_per_request * slower
     fleet = idle_fleet(replace(service, pause_per_request=pause), instances=1, workers=1)
-    arrival = np.cumsum(rng.exponential(1.0 / rate, count))
-    latency = np.concatenate([fleet.serve([0], np.stack([arrival, worker, beyond])), fleet.finish()])
-    size = max(LEAST_ANSWERS, round(rate * SLICE_S))
-    slices = np.quantile(latency[: count // size * size].reshape(-1, size), SHARES, axis=1).T * 1e3
-    return float(fleet.worked().sum() / count), np.median(slices, axis=0)
+    work = np.stack([arrival - arrival[0], worker * slower, beyond])
+    latency = np.concatenate([fleet.serve([0], work), fleet.finish()])
+    return float(fleet.worked().sum() / len(arrival)), _percentiles(latency, slices.answers)
 
 
 def _named(values: FloatArray) -> dict[str, float]:
@@ -257,8 +270,9 @@ def _show(figures: Figures) -> bool:
     console.print(
         f"p95: largest error {100 * max(errors):.0f} %, on average {100 * sum(errors) / len(errors):.0f} %; "
         f"{100 * ALLOWED:.0f} % met at {met} of {len(errors)} loads; {len(beyond)} beyond it and their own noise.\n"
-        f"A request takes {figures['busy_request_ms']:.3f} ms of the processor when busy, "
-        f"{max(alone):.3f} to {min(alone):.3f} ms alone, the longer it was idle the more, "
+        f"A request takes {figures['busy_request_ms']:.3f} ms of the processor among many, "
+        f"{figures['busy_request_ms'] * figures['with_others'][1]:.3f} ms with one other, "
+        f"{max(alone):.3f} to {min(alone):.3f} ms when it finds the scorer idle, the longer it was idle the more, "
         f"{100 * figures['first_turn']:.0f} % of it before it has asked the store; the decision log "
         f"{figures['pause_ms_per_request']:.3f} ms. The closed loop got {figures['closed_loop_rps']:,}/s.\n"
         f"Latencies count from when a request was sent: at most {late:.3f} ms after it was due for 95 % of them."

@@ -32,11 +32,13 @@ IDLE_S: Final = 0.01
 class Load:
     """What came of a load: times in seconds, statuses, requests that found no free connection.
 
-    ``late`` is how much later than due each request of an open loop was sent: the client's own doing.
+    ``sent`` is when each request of an open loop was sent, on ``time.perf_counter``, and ``late`` how much later than
+    due: the client's own doing.
     """
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     held: int = 0
@@ -151,7 +153,8 @@ def open_loop(
                 if not clients.idle:
                     load.held += 1
                     break
-                load.late.append(clients.send(requests[sent % len(requests)]) - due[sent])
+                load.sent.append(clients.send(requests[sent % len(requests)]))
+                load.late.append(load.sent[-1] - due[sent])
                 sent += 1
             clients.receive(load, due[sent] - time.perf_counter() if sent < len(due) and clients.idle else IDLE_S)
     load.seconds = time.perf_counter() - begun

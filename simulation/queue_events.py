@@ -35,6 +35,7 @@ WORKER: Final = np.dtype(
         ("serving", np.int64),
         ("head", np.int64),
         ("tail", np.int64),
+        ("has", np.int64),  # requests that have not had their last turn
         ("promised", np.float64),  # when all that it has taken would be done if it worked without a break
         ("idle_since", np.float64),
         ("pause_at", np.float64),
@@ -47,11 +48,15 @@ WORKER: Final = np.dtype(
 EVENT: Final = np.dtype([("when", np.float64), ("what", np.int64), ("whose", np.int64)])
 """What comes next; those to come are a heap."""
 
+MANY: Final = 32
+"""As many requests at a worker are as many as any."""
+
 RULES: Final = np.dtype(
     [
         ("pause_every_s", np.float64),
         ("pause_per_request_s", np.float64),
         ("cold", np.float64),
+        ("with_others", np.float64, (MANY,)),  # how much slower a turn is by requests at its worker, from one on
         ("first_turn", np.float64),
     ]
 )
@@ -173,13 +178,15 @@ def _end_turn(
         left = now if requests[request].second else now + beyond
         latency = left - requests[request].arrived
         workers[worker].left_over += 1.0
+        workers[worker].has -= 1
         _expect(events, counters, left, LEAVES, request)
     follower = workers[worker].head
     workers[worker].serving = NOBODY
     workers[worker].idle_since = now
     if follower != NOBODY:
         workers[worker].head = requests[follower].behind
-        _begin(rules, requests, workers, events, counters, follower, now, 1.0)
+        slower = rules[0].with_others[min(MANY, workers[worker].has) - 1]
+        _begin(rules, requests, workers, events, counters, follower, now, slower)
     return latency
 
 
@@ -252,5 +259,6 @@ def serve(state: State, work: FloatArray, open_instances: IntArray, latencies: F
         requests[request].worker = _promise(
             workers, instance * workers_each, workers_each, arrival, worker_s, rules[0].cold
         )
+        workers[requests[request].worker].has += 1
         _queue(rules, requests, workers, events, counters, request, arrival)
     return count

@@ -5,14 +5,15 @@ least work left (for requests of one turn that is one queue for all: Kiefer and 
 order in which they could begin. A request may have two, one up to where it asks the store and one from the answer on;
 between them its worker takes turns of others, as an event loop does, so that the first to come is not the first to go.
 A turn that finds the worker idle takes longer: it has to be woken and its caches are cold (Welch's exceptional first
-service).
+service). So does one that begins with few others about: a round of an event loop costs much the same whatever number it
+serves.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from simulation.queue_events import EVENT, FREE, NOBODY, REQUEST, RULES, WORKER, Records, State, advance, serve
+from simulation.queue_events import EVENT, FREE, MANY, NOBODY, REQUEST, RULES, WORKER, Records, State, advance, serve
 from simulation.randomness import FloatArray, IntArray
 
 
@@ -30,6 +31,9 @@ class Fleet:
         last pause, as a log that is written by another thread of the same interpreter makes it.
     cold
         How many times as long a turn takes that finds its worker idle, 1 or more.
+    with_others
+        How many times as long a turn takes that finds its worker at work, with 1, 2, 3, ... requests at that worker as
+        it begins, its own and those at the store among them; the last holds for more. Up to ``MANY`` of them.
     first_turn
         Share of the first turn in the time of a worker, in (0, 1]. At 1 there is no second, and the time beyond the
         worker comes after the turn; else it comes between both.
@@ -43,11 +47,13 @@ class Fleet:
         pause_every_s: float = 1.0,
         pause_per_request_s: float = 0.0,
         cold: float = 1.0,
+        with_others: Sequence[float] = (1.0,),
         first_turn: float = 1.0,
     ) -> None:
         places = instances * workers
         self._workers_each = workers
-        self._rules = np.array([(pause_every_s, pause_per_request_s, cold, first_turn)], RULES)
+        slower = np.append(with_others, np.full(MANY - len(with_others), with_others[-1]))
+        self._rules = np.array([(pause_every_s, pause_per_request_s, cold, slower, first_turn)], RULES)
         self._requests = np.zeros(0, REQUEST)
         self._workers = _idle(places)
         self._events = np.zeros(0, EVENT)  # at most as many as requests in flight

@@ -1,8 +1,8 @@
 """How long one request takes: measured samples or stated percentiles, drawn from a table of quantiles.
 
 Two parts: the time of a worker, during which it does nothing else, and the time beyond the worker (store, wire), during
-which it serves others. The worker's may be two turns with the other part between them. Besides, a worker that was idle
-takes longer for its first request, and a worker may pause at fixed times for work left over by its requests.
+which it serves others. The worker's may be two turns with the other part between them. Besides, a worker takes longer when it
+was idle or has few requests, and it may pause at fixed times for work left over by its requests.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from fraud.errors import InvalidSetting
+from simulation.queue_events import MANY
 from simulation.queueing import Fleet
 from simulation.randomness import FloatArray
 
@@ -32,6 +33,7 @@ KNOWN: Final = {
     "pause_ms_per_request",
     "service_ms",
     "source",
+    "with_others",
 }
 """What a file of service times may say."""
 
@@ -54,6 +56,9 @@ class ServiceTimes:
         How many times as long a turn takes that finds its worker idle: it has to be woken, with cold caches.
     first_turn
         Share of the worker's time that it takes before the time beyond, in (0, 1]; the rest comes after.
+    with_others
+        How many times as long a turn takes that finds its worker at work, with 1, 2, 3, ... requests there; the last,
+        1, holds for more.
     """
 
     worker: FloatArray
@@ -63,10 +68,11 @@ class ServiceTimes:
     pause_per_request: float = 0.0
     cold: float = 1.0
     first_turn: float = 1.0
+    with_others: tuple[float, ...] = (1.0,)
 
     @property
     def mean(self) -> float:
-        """Mean time that a request takes from a worker that is never idle, pauses included (s)."""
+        """Mean time that a request takes from a worker that has always many, pauses included (s)."""
         return float(self.worker.mean()) + self.pause_per_request
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
@@ -135,7 +141,8 @@ def read_service(path: Path) -> ServiceTimes:
     ``{"service_ms": …, "beyond_ms": …}``, where each is a list of measured milliseconds or an object of percentiles
     such as ``{"p50": 0.4, "p95": 0.9, "p99": 1.6}``; ``beyond_ms`` may be absent, and so may the pauses,
     ``"pause_every_ms": 10, "pause_ms_per_request": 0.05``, how many times as long an idle worker takes, ``"cold": 2``,
-    and the share of the first turn, ``"first_turn": 0.4``.
+    and one with 1, 2, 3 requests or more, ``"with_others": [1.4, 1.2, 1]``, and the share of the first turn,
+    ``"first_turn": 0.4``.
 
     Raises
     ------
@@ -148,6 +155,7 @@ def read_service(path: Path) -> ServiceTimes:
         beyond = _table(content["beyond_ms"]) if "beyond_ms" in content else np.zeros(QUANTILES)
         pauses = float(content.get("pause_every_ms", 1e3)), float(content.get("pause_ms_per_request", 0.0))
         cold = float(content.get("cold", 1.0))
+        with_others = tuple(float(factor) for factor in content.get("with_others", [1.0]))
         first_turn = float(content.get("first_turn", 1.0))
     except OSError as error:
         raise InvalidSetting(f"{path}: {error.strerror}") from None
@@ -160,6 +168,10 @@ def read_service(path: Path) -> ServiceTimes:
         raise InvalidSetting(f"{path}: pauses {pauses} are not positive")
     if not 1.0 <= cold < np.inf:
         raise InvalidSetting(f"{path}: an idle worker takes {cold} times as long, which is less than once")
+    if not (1 <= len(with_others) <= MANY and all(1.0 <= factor < np.inf for factor in with_others)):
+        raise InvalidSetting(f"{path}: 'with_others' is not 1 to {MANY} factors from 1 on")
+    if with_others[-1] != 1.0:
+        raise InvalidSetting(f"{path}: 'with_others' ends with {with_others[-1]}; 'service_ms' is with many, so with 1")
     if not 0.0 < first_turn <= 1.0:
         raise InvalidSetting(f"{path}: a first turn of {first_turn} is no share above 0 and up to 1")
     source = str(content.get("source", path.name))
@@ -171,11 +183,12 @@ def read_service(path: Path) -> ServiceTimes:
         pause_per_request=pauses[1] / 1e3,
         cold=cold,
         first_turn=first_turn,
+        with_others=with_others,
     )
 
 
 def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
-    """Return an idle fleet that pauses, and is slow when cold, as ``service`` says."""
+    """Return an idle fleet that pauses, and is slow when cold or with few requests, as ``service`` says."""
     return Fleet(
         instances,
         workers=workers,
@@ -183,6 +196,7 @@ def idle_fleet(service: ServiceTimes, *, instances: int, workers: int) -> Fleet:
         pause_per_request_s=service.pause_per_request,
         cold=service.cold,
         first_turn=service.first_turn,
+        with_others=service.with_others,
     )
 
 
