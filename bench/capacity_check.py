@@ -18,7 +18,8 @@ kernel's own account says, never a latency of the loads that it predicts:
 All of it in turn with loads at shares of the saturation, ``repeats`` times in shuffled order. Percentiles are those of
 the median quarter of a second, measured and predicted alike. Beside every error stands the noise floor: half the range
 of the measured p95 over the repeats, and whether the error is at most a fifth. A load that is beyond both fails the
-command. On a busy machine ``--real-time`` (as root) has scorer, store and load run before anything else.
+command. Where it may (as root), it has the scorer run before anything else on its processor, and the store before the
+load, which neither has to share one with in an endpoint; ``--no-real-time`` leaves them to the kernel.
 """
 
 import itertools
@@ -47,7 +48,7 @@ from bench.capacity_calibration import (
     service_json,
     single,
 )
-from bench.capacity_processes import Laboratory, Running, laboratory
+from bench.capacity_processes import Laboratory, Running, laboratory, may_be_first
 from bench.poll_load import Load, closed_loop, open_loop
 from simulation.randomness import FloatArray
 from simulation.service import ServiceTimes, idle_fleet, read_service
@@ -70,12 +71,15 @@ def main(
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of each open loop.")] = 8.0,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of everything.")] = 5,
     *,
-    real_time: Annotated[bool, typer.Option("--real-time", help="Let nothing else delay the scorer.")] = False,
+    real_time: Annotated[
+        bool | None, typer.Option(help="Let nothing else delay scorer and store; by default where that is allowed.")
+    ] = None,
     trees: Annotated[int, typer.Option(min=1)] = 300,
     depth: Annotated[int, typer.Option(min=1, max=12)] = 6,
 ) -> None:
     """Calibrate, predict, measure, compare."""
     shares = [float(text) for text in loads.split(",")]
+    real_time = may_be_first() if real_time is None else real_time
     spinner = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
     )
@@ -95,6 +99,7 @@ def main(
         "with_others": middle.with_others.round(3).tolist(),
         "first_turn": round(middle.first_turn, 3),
         "pause_ms_per_request": round(middle.beside * 1e3, 4),
+        "real_time": real_time,
         "seconds": seconds,
         "repeats": repeats,
         "loads": [_compared(share, taken.rates[share], taken.runs[share], services[share]) for share in shares],
@@ -183,7 +188,7 @@ def _compared(share: float, rate: float, loads: Sequence[Load], service: Service
 
 @dataclass(frozen=True)
 class Slices:
-    """Slices of a load: which answers (from, to), latency percentiles (ms), ``(slices, 3)``, processor time each (s)."""
+    """Slices of a load: answers (from, to), latency percentiles (ms, ``(slices, 3)``), processor time a request (s)."""
 
     answers: list[tuple[int, int]]
     percentiles: FloatArray
@@ -275,7 +280,8 @@ def _show(figures: Figures) -> bool:
         f"{max(alone):.3f} to {min(alone):.3f} ms when it finds the scorer idle, the longer it was idle the more, "
         f"{100 * figures['first_turn']:.0f} % of it before it has asked the store; the decision log "
         f"{figures['pause_ms_per_request']:.3f} ms. The closed loop got {figures['closed_loop_rps']:,}/s.\n"
-        f"Latencies count from when a request was sent: at most {late:.3f} ms after it was due for 95 % of them."
+        f"Latencies count from when a request was sent: at most {late:.3f} ms after it was due for 95 % of them.\n"
+        f"{'Scorer and store ran before all others.' if figures['real_time'] else 'Others could delay both.'}"
     )
     return not beyond
 

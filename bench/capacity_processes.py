@@ -105,13 +105,13 @@ class Laboratory:
 
 @contextmanager
 def laboratory(trees: int, depth: int, progress: Progress, *, real_time: bool) -> Iterator[Laboratory]:
-    """Start a filled Valkey; it and the caller are on the last processor, and it goes first where that is allowed."""
+    """Start a filled Valkey; it and the caller are on the last processor, the store before the caller if real time."""
     assert len(os.sched_getaffinity(0)) > 1, "one processor cannot both send the load and serve it"
     step = progress.add_task("history and model")
     with (
         tempfile.TemporaryDirectory() as folder,
         on_processor(-1),
-        first(real_time=real_time or may_be_first()),
+        first(real_time=real_time),
         ValkeyServer() as valkey,
     ):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -1,8 +1,8 @@
 """How long one request takes: measured samples or stated percentiles, drawn from a table of quantiles.
 
 Two parts: the time of a worker, during which it does nothing else, and the time beyond the worker (store, wire), during
-which it serves others. The worker's may be two turns with the other part between them. Besides, a worker takes longer when it
-was idle or has few requests, and it may pause at fixed times for work left over by its requests.
+which it serves others. The worker's may be two turns with the other part between them. Besides, a worker takes longer
+when it was idle or has few requests, and it may pause at fixed times for work left over by its requests.
 """
 
 import json

@@ -123,28 +123,49 @@ def test_second_turn_wakes_a_worker_that_was_idle_meanwhile() -> None:
     assert answered(fleet, [0], np.array([[0.0], [1.0], [3.0]])) == pytest.approx([4.5])  # 0.4 + 0.2, 3, 0.6 + 0.3
 
 
+@pytest.mark.parametrize("slower", [(1.0, (1.0,)), (1.5, (1.4, 1.2, 1.1, 1.0))])
 @pytest.mark.parametrize("gap", [0.0, 0.3, 5.0])
 @pytest.mark.parametrize("first_turn", [0.2, 0.5, 0.9])
-def test_two_turns_are_those_of_a_slow_twin(first_turn: float, gap: float) -> None:
+def test_two_turns_are_those_of_a_slow_twin(
+    first_turn: float, gap: float, slower: tuple[float, tuple[float, ...]]
+) -> None:
     rng = np.random.default_rng(11)
-    arrivals, service = np.cumsum(rng.exponential(1.25, 20_000)), rng.lognormal(-0.2, 0.6, 20_000)
-    beyond = gap * rng.exponential(1.0, 20_000)
-    latency = answered(Fleet(1, first_turn=first_turn), [0], np.stack([arrivals, service, beyond]))
-    assert latency == pytest.approx(in_two_turns(arrivals, service, beyond, first_turn))
+    arrivals, service = np.cumsum(rng.exponential(1.6, 5_000)), rng.lognormal(-0.2, 0.6, 5_000)
+    beyond = gap * rng.exponential(1.0, 5_000)
+    fleet = Fleet(1, first_turn=first_turn, cold=slower[0], with_others=slower[1])
+    latency = answered(fleet, [0], np.stack([arrivals, service, beyond]))
+    assert latency == pytest.approx(in_two_turns(arrivals, service, beyond, first_turn, *slower))
 
 
-def in_two_turns(arrivals: FloatArray, service: FloatArray, beyond: FloatArray, first_turn: float) -> list[float]:
+def in_two_turns(  # what a fleet is given
+    arrivals: FloatArray,
+    service: FloatArray,
+    beyond: FloatArray,
+    first_turn: float,
+    cold: float,
+    with_others: Sequence[float],
+) -> list[float]:
     """Return latencies of one worker that always takes the turn that could begin first, in order of second turns."""
     waiting = [(arrival, number, first_turn) for number, arrival in enumerate(arrivals.tolist())]
-    latencies, free = [], 0.0
+    latencies: list[float] = []
+    free = -1.0
     while waiting:
         ready, number, share = heappop(waiting)
-        free = max(free, ready) + share * service[number]
+        begins = max(free, ready)
+        there = int((arrivals <= begins).sum()) - len(latencies)
+        slower = cold if ready >= free else with_others[min(there, len(with_others)) - 1]
+        free = begins + share * slower * service[number]
         if number >= 0:
             heappush(waiting, (free + beyond[number], number - len(arrivals), 1.0 - first_turn))
         else:
             latencies.append(free - arrivals[number])
     return latencies
+
+
+def test_worker_with_many_requests_is_faster_than_with_few() -> None:
+    fleet = Fleet(1, with_others=(2.0, 1.5, 1.0))
+    latency = answered(fleet, [0], np.array([[0.0, 0.0, 0.0, 0.0], [1.0] * 4, [0.0] * 4]))
+    assert latency == pytest.approx([1.0, 2.0, 3.5, 5.5])  # three are left when the second begins, then two, then one
 
 
 def test_closed_instance_finishes_what_it_has_and_gets_nothing_new() -> None:

@@ -40,15 +40,17 @@ def test_file_of_percentiles_and_samples_is_read_in_milliseconds(tmp_path: Path)
     assert np.median(times.worker) == pytest.approx(0.001, rel=0.001)
     assert set(times.beyond.tolist()) == {0.0005}
     assert times.source == "lab"
-    assert (times.cold, times.first_turn) == (1.0, 1.0)
+    assert (times.cold, times.first_turn, times.with_others) == (1.0, 1.0, (1.0,))
 
 
 def test_cold_worker_and_turns_are_read_and_no_part_of_saturation(tmp_path: Path) -> None:
     path = tmp_path / "service.json"
-    path.write_text(json.dumps({"service_ms": [1.0] * 100, "cold": 1.25, "first_turn": 0.4}))
+    content = {"service_ms": [1.0] * 100, "cold": 1.25, "first_turn": 0.4, "with_others": [1.5, 1.2, 1]}
+    path.write_text(json.dumps(content))
     times = read_service(path)
     assert (times.cold, times.first_turn, times.mean) == pytest.approx((1.25, 0.4, 0.001))
-    assert times.saturating_at(500.0, workers=1).cold == 1.25
+    slower = times.saturating_at(500.0, workers=1)
+    assert (slower.cold, slower.with_others) == (1.25, (1.5, 1.2, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,10 @@ def test_cold_worker_and_turns_are_read_and_no_part_of_saturation(tmp_path: Path
         ('{"service_ms": {"half": 2, "p95": 3}}', "half"),
         ('{"service_ms": {"p50": 1, "p95": 2}, "cold": 0.5}', "less than once"),
         ('{"service_ms": {"p50": 1, "p95": 2}, "first_turn": 0}', "no share"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "with_others": []}', "1 to 32 factors"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "with_others": [0.9, 1]}', "from 1 on"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "with_others": [1.4, 1.2]}', "ends with 1.2"),
+        ('{"service_ms": {"p50": 1, "p95": 2}, "with_others": 1.4}', "does not hold service times"),
         ('{"service_ms": {"p50": 1, "p95": 2}, "wake_ms": 1}', "'wake_ms' is none of"),
     ],
 )
