@@ -102,7 +102,7 @@ def main(
         "real_time": real_time,
         "seconds": seconds,
         "repeats": repeats,
-        "loads": [_compared(share, taken.rates[share], taken.runs[share], services[share]) for share in shares],
+        "loads": [compared(share, taken.rates[share], taken.runs[share], services[share]) for share in shares],
     }
     if json_file is not None:
         _written(figures, json_file)
@@ -159,7 +159,8 @@ def _open_loop(running: Running, rate: float, seconds: float, seed: int) -> Load
     )
 
 
-def _compared(share: float, rate: float, loads: Sequence[Load], service: ServiceTimes) -> Figures:
+def compared(share: float, rate: float, loads: Sequence[Load], service: ServiceTimes) -> Figures:
+    """Return what a load came to, measured and predicted, from its runs."""
     slices = [_slices(load) for load in loads]
     each = np.array([np.median(some.percentiles, axis=0) for some in slices])
     measured = np.median(np.concatenate([some.percentiles for some in slices]), axis=0)
