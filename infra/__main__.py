@@ -73,8 +73,10 @@ def plan(name: Name, url: Url = "", one: One = "", json_file: JsonFile = None) -
         plans.append((stack, made))
         show_plan(console, made, account.name(stack))
     show_unready(console, environment)
-    show_advice(console, Quotas(clients(environment, url)(SERVICE), environment).advice())
-    write_figures([plan_as_json(made, account.name(stack)) for stack, made in plans], json_file)
+    advice = Quotas(clients(environment, url)(SERVICE), environment).advice()
+    show_advice(console, advice)
+    stacks = [plan_as_json(made, account.name(stack)) for stack, made in plans]
+    write_figures({"stacks": stacks, "unready": environment.unready(), "advice": advice}, json_file)
 
 
 @app.command()

@@ -83,7 +83,7 @@ def deployed(aws: str) -> dict[str, Any]:
 
 
 def test_first_plan_waits_for_nothing_but_the_stacks_before(aws: str) -> None:
-    plans = run(aws, "plan", "prod", "--json", "-")
+    plans = run(aws, "plan", "prod", "--json", "-")["stacks"]
     if all(item["waits_for"] == [] for item in plans):
         pytest.skip("the stacks are deployed already")
     assert [item["waits_for"] for item in plans] == [
@@ -100,8 +100,11 @@ def test_plan_goes_on_where_quotas_cannot_be_looked_up(aws: str) -> None:
     # The emulator has no list of quotas and says so with a server error.
     done = RUNNER.invoke(app, ["plan", "prod", "--stack", "network", "--json", "-", "--endpoint-url", aws])
     assert done.exit_code == 0, done.output
-    assert [item["stack"] for item in json.loads(done.stdout)] == ["tollgate-prod-network"]
+    figures = json.loads(done.stdout)
+    assert [item["stack"] for item in figures["stacks"]] == ["tollgate-prod-network"]
+    assert figures["unready"] == []
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert said == f"note: {figures['advice'][0]}"
     assert "the quotas of ml.c7i.large, ml.c6i.large, ml.m7i.large were not looked up (500)" in said
 
 
@@ -110,6 +113,7 @@ def test_environment_with_zeros_is_refused_once_data_stands(aws: str) -> None:
 
     said = run(aws, "deploy", "dev", "--yes", "--json", "-", fails=InvalidEnvironment)
     assert "images.inference" in said
+    assert "images.inference" in run(aws, "plan", "dev", "--stack", "network", "--json", "-")["unready"]
     status = run(aws, "status", "dev", "--json", "-")
     assert status["stacks"] == {
         "network": "CREATE_COMPLETE",
