@@ -7,6 +7,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -53,8 +54,16 @@ def _local(moment: float, zone: str) -> str:
     return f"{datetime.fromtimestamp(moment, ZoneInfo(zone)):%a %d %H:%M}"
 
 
+def _table(first: str, *figures: str) -> Table:
+    """Return a table of a name and figures that 80 columns hold."""
+    table = Table(first, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    for header in figures:
+        table.add_column(header, justify="right", min_width=max(len(word) for word in header.split()))
+    return table
+
+
 def _hours_table(study: Study) -> Table:
-    table = Table("from (UTC)", "requests/s", "p50 ms", "p95 ms", "p99 ms", "late %", "instances", "minimum")
+    table = _table("from (UTC)", "requests/s", "p50 ms", "p95 ms", "p99 ms", "late %", "instances", "least")
     for hours in _by_hours(study.run.minutes):
         worst = max(hours, key=lambda minute: -1.0 if math.isnan(minute.p95) else minute.p95)
         requests = sum(minute.requests for minute in hours)
@@ -81,7 +90,7 @@ def _by_hours(minutes: tuple[Minute, ...]) -> list[tuple[Minute, ...]]:
 
 def _fleet_table(study: Study) -> Table:
     price, base = study.run.platform.price_per_hour, study.baselines
-    table = Table("fleet", "instance-hours", "cost $", "against the peak's")
+    table = _table("fleet", "instance-hours", "cost $", "against the peak's")
     rows = (
         (f"provisioned for the peak: {base.peak_fleet} always", base.peak_hours),
         ("autoscaled", study.run.instance_hours),
@@ -94,7 +103,7 @@ def _fleet_table(study: Study) -> Table:
 
 def _circumstances_table(study: Study) -> Table:
     deadline = study.run.platform.deadline_ms
-    table = Table(
+    table = _table(
         "circumstance", "worst p95 ms", "worst p99 ms", f"minutes p95 > {deadline:g} ms", "late %", "most instances"
     )
     for name, run in [("the trace", study.run), *((other.name, other.run) for other in study.circumstances)]:
@@ -115,7 +124,7 @@ def _sensitivity_table(study: Study) -> Table:
     delays = sorted({cell.start_delay_s for cell in study.sensitivity})
     rates = sorted({cell.rate for cell in study.sensitivity})
     cells = {(cell.rate, cell.start_delay_s): cell.run for cell in study.sensitivity}
-    table = Table("an instance saturates at", *(f"start delay {delay:g} s" for delay in delays))
+    table = _table("an instance saturates at", *(f"start delay {delay:g} s" for delay in delays))
     for rate in rates:
         table.add_row(f"{rate:,.0f}/s", *(_worst(cells[rate, delay]) for delay in delays))
     table.caption = "Worst minute's p95 in ms around the steepest rise, and minutes over the deadline if there are any."
