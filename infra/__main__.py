@@ -17,14 +17,15 @@ from fraud.errors import TollgateError, sentence
 from infra import rendering, rules, sbom, trees
 from infra.changes import Account, Plan
 from infra.command_line import JsonFile, tell, wants_only_json, write_figures
-from infra.deployer import NONE, Rollout, look
+from infra.deployer import Rollout
 from infra.environment import Environment, read_environment
-from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
+from infra.errors import EndpointStuck, InvalidEnvironment, RolledBack, StaleTemplates
 from infra.names import plain_name
 from infra.publishing import publish as publish_file
 from infra.quotas import SERVICE, Quotas
 from infra.redrive import redrive as put_back
 from infra.screens import plan_as_json, show_advice, show_json, show_plan, show_rows, show_unready
+from infra.served import NONE, look
 from infra.stacks import STACKS, Stack
 from infra.wiring import Wired, clients, prefix_lists, wire
 
@@ -176,7 +177,11 @@ def release(
     show_advice(console, wired.quotas.advice())
     rollout = wired.deployer.deploy(package, recreate=recreate, shadow_arn=shadow)
     if wait:
-        _settle(wired, environment, rollout)
+        try:
+            _settle(wired, environment, rollout)
+        except RolledBack as error:
+            wired.deployer.mark(package, "rolled back", str(error))
+            raise
         wired.deployer.mark(package, "deployed")
     _tell_rollout(rollout, json_file)
 
@@ -195,7 +200,7 @@ def _settle(wired: Wired, environment: Environment, rollout: Rollout) -> None:
     """Wait for a rollout's end and register scaling."""
     with _waiting(f"{rollout.step} {rollout.config}") as say:
         wired.deployer.settle(rollout.config, lambda now: say(f"{now.status} towards {now.coming or now.config}"))
-    wired.scaling.register(environment.scaling, now_ms=_now_ms())
+    wired.scale(environment, now_ms=_now_ms())
 
 
 def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
@@ -207,7 +212,7 @@ def _tell_rollout(rollout: Rollout, json_file: Path | None) -> None:
 def scale(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     """Register the environment's scaling plan for the endpoint."""
     environment = read_environment(name)
-    done = _wired(environment, url).scaling.register(environment.scaling, now_ms=_now_ms())
+    done = _wired(environment, url).scale(environment, now_ms=_now_ms())
     report = asdict(done)
     tell("\n".join(f"{key}: {', '.join(v) or '-'}" for key, v in report.items()), report, json_file)
 

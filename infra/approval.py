@@ -1,7 +1,7 @@
 """The deployer as a function: an approval starts a rollout, the endpoint's settling ends it.
 
-EventBridge starts it twice for each rollout. What cannot be done raises; Lambda then tries again and at last puts the
-event into the rollouts queue, whose alarm wakes somebody.
+EventBridge starts it twice for each rollout, and for changes that are none. What cannot be done, or did not end well,
+raises; Lambda then tries again and at last puts the event into the rollouts queue, whose alarm wakes somebody.
 """
 
 import json
@@ -11,11 +11,16 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from infra.endpoint import SCALED_TAG, TO_TAG, TOLD_TAG
 from infra.environment import Environment, read_environment
-from infra.errors import MissingPrerequisite
+from infra.errors import EndpointStuck, MissingPrerequisite, RolledBack
+from infra.served import MOVING, NONE
 from infra.wiring import Clients, Wired, clients, wire
 
 ENVIRONMENT: Final = "INFRA_ENVIRONMENT"
+
+APPROVAL: Final = "ModelApprovalStatus"
+"""Among the fields that changed when a package was approved; AWS tells of changes of its other fields alike."""
 
 
 def lambda_handler(event: Mapping[str, Any], _context: object) -> dict[str, str]:
@@ -32,15 +37,15 @@ def act(event: Mapping[str, Any], wired: Wired, environment: Environment, *, now
     ------
     MissingPrerequisite
         The event is none of the two kinds.
+    RolledBack, EndpointStuck
+        The rollout ended otherwise than it was meant to: somebody has to be told.
     """
     kind, detail = event.get("detail-type"), event.get("detail", {})
     if kind == "SageMaker Model Package State Change":
-        rollout = wired.deployer.deploy(detail["ModelPackageArn"])
-        done = {"event": "rollout_begun", "step": rollout.step, "config": rollout.config, "previous": rollout.previous}
-        for said in wired.quotas.advice():
-            _log({"event": "quota_noted", "advice": said})
+        changed = detail.get("UpdatedModelPackageFields") or [APPROVAL]
+        done = _approved(detail["ModelPackageArn"], wired) if APPROVAL in changed else {"event": "approved_before"}
     elif kind == "SageMaker Endpoint State Change":
-        done = _settled(wired, environment, now_ms=now_ms)
+        done = _settled(str(event.get("id", "")), wired, environment, now_ms=now_ms)
     else:
         raise MissingPrerequisite(f"an event of kind {kind!r} starts nothing here")
     _log(done)
@@ -51,12 +56,38 @@ def _log(event: Mapping[str, str]) -> None:
     sys.stderr.write(json.dumps(event) + "\n")
 
 
-def _settled(wired: Wired, environment: Environment, *, now_ms: int) -> dict[str, str]:
-    """Register scaling for what serves now and write the outcome into the registry."""
-    served = wired.deployer.served()
-    if served.status == "InService":
-        wired.scaling.register(environment.scaling, now_ms=now_ms)
-    package = wired.deployer.package_of(served.config)
-    if package and served.status == "InService" and not served.failure:
-        wired.deployer.mark(package, "deployed")
-    return {"event": "rollout_settled", "status": served.status, "config": served.config, "failure": served.failure}
+def _approved(package: str, wired: Wired) -> dict[str, str]:
+    rollout = wired.deployer.deploy(package)
+    for said in wired.quotas.advice():
+        _log({"event": "quota_noted", "advice": said})
+    return {"event": "rollout_begun", "step": rollout.step, "config": rollout.config, "previous": rollout.previous}
+
+
+def _settled(event: str, wired: Wired, environment: Environment, *, now_ms: int) -> dict[str, str]:
+    """Register scaling for what serves anew and write the outcome into the registry.
+
+    An endpoint settles after every change of its size too: a minimum that somebody raised by hand stays.
+    """
+    deployer = wired.deployer
+    served = deployer.served()
+    done = {"event": "rollout_settled", "status": served.status, "config": served.config, "failure": served.failure}
+    if served.status in (*MOVING, NONE):  # something newer is under way, and will settle too
+        return done
+    if served.status != "InService":
+        raise EndpointStuck(f"the endpoint ended as {served.status}: {served.failure or 'AWS gives no reason'}")
+    notes = deployer.notes()
+    if notes.get(SCALED_TAG) != served.config:
+        wired.scale(environment, now_ms=now_ms)
+    wanted = notes.get(TO_TAG, served.config)
+    package = deployer.package_of(wanted)
+    if wanted == served.config:
+        if package:
+            deployer.mark(package, "deployed")
+        return done
+    if package:
+        deployer.mark(package, "rolled back", served.failure)
+    told, _, by = notes.get(TOLD_TAG, "").partition(" ")
+    if told == wanted and by != event:
+        return done
+    deployer.note(**{TOLD_TAG: f"{wanted} {event}"})
+    raise RolledBack(f"{wanted} came back, {served.config} serves: {served.failure or 'AWS gives no reason'}")

@@ -12,40 +12,16 @@ from typing import Any, Final, Literal
 
 from botocore.exceptions import ClientError
 
-from infra.endpoint import FROM_TAG, PACKAGE_TAG, PREVIOUS_TAG, Package, Place, Release, deployment, release
+from fraud.errors import TollgateError
+from infra.endpoint import FROM_TAG, PACKAGE_TAG, PREVIOUS_TAG, TO_TAG, Package, Place, Release, deployment, release
 from infra.environment import Hosting
 from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
 from infra.names import environment_of
+from infra.served import MOVING, NONE, Served, ask, look, package
 
-NONE: Final = "None"
-"""Status of an endpoint that does not exist."""
-
-MOVING: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 POLL_S: Final = 15.0
 
 Step = Literal["created", "started", "in progress", "unchanged"]
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the endpoint is doing.
-
-    Parameters
-    ----------
-    status
-        SageMaker's, or ``None``.
-    config
-        Endpoint configuration that serves; empty for none.
-    coming
-        Configuration that is being rolled out; empty for none.
-    failure
-        Why the last change failed; empty when it did not.
-    """
-
-    status: str
-    config: str = ""
-    coming: str = ""
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +88,7 @@ class Deployer:
         Raises
         ------
         MissingPrerequisite
-            The package is not approved, an alarm does not exist, or AWS misses a role or quota.
+            The package cannot be served, an alarm does not exist, or AWS misses a role or quota.
         AlarmRaised
             A guard is raised already.
         EndpointBusy
@@ -120,13 +96,13 @@ class Deployer:
         EndpointStuck
             The endpoint failed; a person decides.
         """
-        shadow = self._described(shadow_arn) if shadow_arn else None
-        wanted = release(self._endpoint, self.package(package_arn), self._place, self._hosting, shadow=shadow)
+        shadow = self._package(shadow_arn, approved=False) if shadow_arn else None
+        wanted = release(self._endpoint, self._package(package_arn), self._place, self._hosting, shadow=shadow)
         now = self.served()
-        if wanted.config in (now.config, now.coming) and now.status in (*MOVING, "InService"):
-            if now.status != "InService":
-                return Rollout("in progress", wanted.config, now.config)
+        if now.status == "InService" and wanted.config == now.config:
             return Rollout("unchanged", wanted.config, now.config)
+        if now.status in MOVING and wanted.config == (now.coming or now.config):
+            return Rollout("in progress", wanted.config, now.config)
         self._refuse(now, recreate=recreate)
         self._make(wanted)
         if now.status == "Failed":
@@ -184,37 +160,31 @@ class Deployer:
         return now
 
     def mark(self, package_arn: str, outcome: str, reason: str = "") -> None:
-        """Write into the registry what became of a package's rollout."""
+        """Write into the registry what became of a package's rollout, unless it says so already."""
         properties = {"rollout": outcome, "rollout-reason": reason[:200] or "none"}
+        answer = ask(self._sagemaker.describe_model_package, ModelPackageName=package_arn) or {}
+        written = answer.get("CustomerMetadataProperties") or {}
+        if {key: written.get(key) for key in properties} == properties:
+            return
         self._sagemaker.update_model_package(ModelPackageArn=package_arn, CustomerMetadataProperties=properties)
 
-    def package(self, arn: str) -> Package:
-        """Return an approved package.
+    def notes(self) -> dict[str, str]:
+        """Return the endpoint's tags."""
+        return self._tags(self._arn())
 
-        Raises
-        ------
-        MissingPrerequisite
-            It does not exist, is not approved, or has no model.
-        """
-        return self._described(arn, approved=True)
-
-    def _described(self, arn: str, *, approved: bool = False) -> Package:
-        answer = _ask(self._sagemaker.describe_model_package, ModelPackageName=arn)
-        if answer is None:
-            raise MissingPrerequisite(f"there is no model package {arn}")
-        if approved and answer.get("ModelApprovalStatus") != "Approved":
-            raise MissingPrerequisite(f"{arn} is {answer.get('ModelApprovalStatus')}, not Approved")
-        container = answer["InferenceSpecification"]["Containers"][0]
-        if not container.get("ModelDataUrl"):
-            raise MissingPrerequisite(f"{arn} names no model archive")
-        return Package(arn, int(answer.get("ModelPackageVersion", 0)), container["Image"], container["ModelDataUrl"])
+    def note(self, **notes: str) -> None:
+        """Put tags on the endpoint."""
+        self._call(self._sagemaker.add_tags, ResourceArn=self._arn(), Tags=[_tag(*note) for note in notes.items()])
 
     def package_of(self, config: str) -> str:
         """Return the package behind an endpoint configuration; empty when it is not ours."""
-        answer = _ask(self._sagemaker.describe_endpoint_config, EndpointConfigName=config)
+        answer = ask(self._sagemaker.describe_endpoint_config, EndpointConfigName=config)
         if answer is None:
             return ""
         return self._tags(answer["EndpointConfigArn"]).get(PACKAGE_TAG, "")
+
+    def _package(self, arn: str, *, approved: bool = True) -> Package:
+        return package(self._sagemaker, arn, group=self._endpoint, approved=approved)
 
     def _refuse(self, now: Served, *, recreate: bool) -> None:
         if now.status in MOVING:
@@ -235,9 +205,9 @@ class Deployer:
     def _make(self, wanted: Release) -> None:
         """Make model and configuration unless they are there already."""
         model, config = wanted.model, wanted.endpoint_config
-        if _ask(self._sagemaker.describe_model, ModelName=model["ModelName"]) is None:
+        if ask(self._sagemaker.describe_model, ModelName=model["ModelName"]) is None:
             self._call(self._sagemaker.create_model, **model)
-        if _ask(self._sagemaker.describe_endpoint_config, EndpointConfigName=wanted.config) is None:
+        if ask(self._sagemaker.describe_endpoint_config, EndpointConfigName=wanted.config) is None:
             self._call(self._sagemaker.create_endpoint_config, **config)
 
     def _check_guards(self) -> None:
@@ -255,15 +225,18 @@ class Deployer:
     def _update(self, config: str, served: str, rules: Mapping[str, Any]) -> Rollout:
         previous = self._previous(served)
         # The tags first: interrupted between the two, or refused, they say that nothing has begun.
-        tags = [_tag(FROM_TAG, served), *([_tag(PREVIOUS_TAG, previous)] if previous else [])]
-        self._call(self._sagemaker.add_tags, ResourceArn=self._arn(), Tags=tags)
+        self.note(**{TO_TAG: config, FROM_TAG: served}, **({PREVIOUS_TAG: previous} if previous else {}))
         request: dict[str, Any] = {"EndpointConfigName": config, "RetainAllVariantProperties": True}
-        self._change(self._sagemaker.update_endpoint, **request, **({"DeploymentConfig": rules} if rules else {}))
+        try:
+            self._change(self._sagemaker.update_endpoint, **request, **({"DeploymentConfig": rules} if rules else {}))
+        except TollgateError:
+            self.note(**{TO_TAG: served})  # refused, and told: nothing is to come
+            raise
         return Rollout("started", config, served)
 
     def _previous(self, served: str) -> str:
         """Return what was served before ``served``: a rollout that came back does not count."""
-        tags = self._tags(self._arn())
+        tags = self.notes()
         came_from = tags.get(FROM_TAG, "")
         return came_from if came_from not in ("", served) else tags.get(PREVIOUS_TAG, "")
 
@@ -295,31 +268,6 @@ class Deployer:
             if code in ("ValidationException", "ResourceLimitExceeded", "ResourceNotFound", "AccessDeniedException"):
                 raise MissingPrerequisite(f"{code}: {message}") from None
             raise
-
-
-def look(sagemaker: Any, endpoint: str) -> Served:
-    """Return what an endpoint is doing."""
-    answer = _ask(sagemaker.describe_endpoint, EndpointName=endpoint)
-    if answer is None:
-        return Served(NONE)
-    pending = answer.get("PendingDeploymentSummary") or {}
-    return Served(
-        answer["EndpointStatus"],
-        answer["EndpointConfigName"],
-        pending.get("EndpointConfigName", ""),
-        answer.get("FailureReason") or "",
-    )
-
-
-def _ask(call: Callable[..., Any], **request: Any) -> Any:
-    """Return AWS's description of something, null when it does not exist."""
-    try:
-        return call(**request)
-    except ClientError as error:
-        message = error.response["Error"]["Message"].lower()
-        if "could not find" in message or "does not exist" in message or "not found" in message:
-            return None
-        raise
 
 
 def _tag(key: str, value: str) -> dict[str, str]:

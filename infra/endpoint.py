@@ -29,6 +29,15 @@ PACKAGE_TAG: Final = "tollgate:package"
 FROM_TAG: Final = "tollgate:rolled-from"
 """On the endpoint: what was served when the last rollout began."""
 
+TO_TAG: Final = "tollgate:rolled-to"
+"""On the endpoint: what that rollout wants to serve."""
+
+SCALED_TAG: Final = "tollgate:scaled"
+"""On the endpoint: the configuration for which scaling was last registered."""
+
+TOLD_TAG: Final = "tollgate:told"
+"""On the endpoint: the rollout that came back, and the event that somebody was told of it by."""
+
 PREVIOUS_TAG: Final = "tollgate:previous-config"
 """On the endpoint: what was served before that."""
 

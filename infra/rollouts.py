@@ -8,6 +8,9 @@ from infra.blueprint import DIGEST, Blueprint, allow, arn, document, key_grant, 
 from infra.names import GROUP
 from infra.quotas import ACTION
 
+SETTLED: Final = ["IN_SERVICE", "FAILED", "OUT_OF_SERVICE", "UPDATE_ROLLBACK_FAILED"]
+"""States of an endpoint in which it stays, as events spell them."""
+
 HANDLER: Final = "infra.approval.lambda_handler"
 REGISTRY: Final = ("model-package-group", "model-package")
 """Kinds of the registry's ARNs."""
@@ -74,12 +77,17 @@ def add_deployer(blueprint: Blueprint, key: Any) -> None:
         "Approval": {
             "source": ["aws.sagemaker"],
             "detail-type": ["SageMaker Model Package State Change"],
-            "detail": {"ModelPackageGroupName": [name(GROUP)], "ModelApprovalStatus": ["Approved"]},
+            "detail": {
+                "ModelPackageGroupName": [name(GROUP)],
+                "ModelApprovalStatus": ["Approved"],
+                # What the deployer writes into the registry is an event of an approved package too.
+                "UpdatedModelPackageFields": ["ModelApprovalStatus", {"exists": False}],
+            },
         },
         "Settled": {
             "source": ["aws.sagemaker"],
             "detail-type": ["SageMaker Endpoint State Change"],
-            "detail": {"EndpointName": [name("scorer")], "EndpointStatus": ["IN_SERVICE", "FAILED"]},
+            "detail": {"EndpointName": [name("scorer")], "EndpointStatus": SETTLED},
         },
     }
     for title, pattern in patterns.items():

@@ -135,7 +135,7 @@ LEARNING_ALARMS: Final = (
     Alarm(
         "rollout-refused",
         "learning",
-        "An approved model package could not be rolled out; the event waits in the queue.",
+        "An approved model package could not be rolled out, or came back; the event waits in the queue.",
         "AWS/SQS",
         "ApproximateNumberOfMessagesVisible",
         "Maximum",

@@ -9,9 +9,9 @@ import boto3
 from botocore.config import Config
 
 from infra.alarms import rollout_guards
-from infra.autoscaling import Scaling
+from infra.autoscaling import Registered, Scaling
 from infra.deployer import Deployer
-from infra.endpoint import Place
+from infra.endpoint import SCALED_TAG, Place
 from infra.environment import Environment
 from infra.errors import InvalidEnvironment, MissingPrerequisite, WrongAccount
 from infra.metrics import VARIANT
@@ -35,6 +35,12 @@ class Wired:
     deployer: Deployer
     scaling: Scaling
     quotas: Quotas
+
+    def scale(self, environment: Environment, *, now_ms: int) -> Registered:
+        """Register an environment's scaling for what serves, and note that it is."""
+        done = self.scaling.register(environment.scaling, now_ms=now_ms)
+        self.deployer.note(**{SCALED_TAG: self.deployer.served().config})
+        return done
 
 
 def clients(environment: Environment, endpoint_url: str = "") -> Clients:

@@ -99,7 +99,9 @@ class World:
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         self.sagemaker.create_model_package_group(ModelPackageGroupName=GROUP)
         quiet_guards(self.cloudwatch, rollout_guards("dev"), threshold=0.0)
-        self.registry = SageMakerRegistry(self.sagemaker, s3, group=GROUP, bucket=BUCKET, image="inference")
+        self.registry = SageMakerRegistry(
+            self.sagemaker, s3, group=GROUP, bucket=BUCKET, image="inference@sha256:" + "1" * 64
+        )
         self.deployer = Deployer(
             self.sagemaker, self.cloudwatch, endpoint=ENDPOINT, place=PLACE, hosting=HOSTING,
             guards=rollout_guards("dev"),

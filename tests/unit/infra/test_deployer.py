@@ -14,11 +14,12 @@ from moto import mock_aws
 
 from fraud.settings import read_settings
 from infra.alarms import rollout_guards
-from infra.deployer import NONE, Deployer
+from infra.deployer import Deployer
 from infra.endpoint import Package, Place, release
 from infra.environment import Hosting as HostingSettings
 from infra.environment import Scorer
 from infra.errors import AlarmRaised, EndpointBusy, EndpointStuck, MissingPrerequisite, RolledBack
+from infra.served import NONE
 from tests.support.guards import quiet_guards
 from tests.support.hosting import ROLLED_BACK, Hosting, sagemaker_hosting
 
@@ -420,6 +421,68 @@ def test_outcome_is_written_into_the_registry_and_leaves_the_approval(
     package = sagemaker.describe_model_package(ModelPackageName=arn)
     assert package["CustomerMetadataProperties"] == {"rollout": "rolled back", "rollout-reason": "an alarm"}
     assert package["ModelApprovalStatus"] == "Approved"
+
+
+def test_outcome_that_is_written_already_is_not_written_again(
+    sagemaker: Any, cloudwatch: Any, hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn, ours = approve(sagemaker), deployer(sagemaker, cloudwatch, hosting)
+    ours.mark(arn, "deployed")
+    monkeypatch.setattr(sagemaker, "update_model_package", None)
+    ours.mark(arn, "deployed")
+    with pytest.raises(TypeError):
+        ours.mark(arn, "rolled back", "an alarm")
+
+
+def test_what_serves_is_refused_while_another_is_rolled_out(sagemaker: Any, cloudwatch: Any, hosting: Hosting) -> None:
+    first, second = approve(sagemaker), approve(sagemaker, model="s3://tollgate/models/two.tar.gz")
+    ours = deployer(sagemaker, cloudwatch, hosting)
+    ours.settle(ours.deploy(first).config)
+    done = ours.deploy(second)
+    with pytest.raises(EndpointBusy, match=done.config):
+        ours.deploy(first)
+    assert ours.settle(done.config).config == done.config
+
+
+def test_update_that_is_refused_leaves_nothing_to_come(
+    sagemaker: Any, cloudwatch: Any, hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = deployer(sagemaker, cloudwatch, hosting)
+    first = ours.deploy(approve(sagemaker)).config
+    ours.settle(first)
+
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ResourceLimitExceeded", "Message": "quota"}}, "UpdateEndpoint")
+
+    monkeypatch.setattr(sagemaker, "update_endpoint", refuse)
+    with pytest.raises(MissingPrerequisite, match="quota"):
+        ours.deploy(approve(sagemaker, model="s3://tollgate/models/two.tar.gz"))
+    assert ours.notes()["tollgate:rolled-to"] == first
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"InferenceSpecification": None}, "names no model archive"),
+        ({"InferenceSpecification": {"Containers": [{"Image": "i@sha256:1"}]}}, "names no model archive"),
+        ({"InferenceSpecification": {"Containers": [{"Image": "i:latest", "ModelDataUrl": "s3://m"}]}}, "'i:latest'"),
+    ],
+)
+def test_package_that_cannot_be_served_is_refused(
+    sagemaker: Any, cloudwatch: Any, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], said: str
+) -> None:
+    arn = approve(sagemaker)
+    answer = sagemaker.describe_model_package(ModelPackageName=arn) | changed
+    described = {key: value for key, value in answer.items() if value is not None}
+    monkeypatch.setattr(sagemaker, "describe_model_package", lambda **_: described)
+    with pytest.raises(MissingPrerequisite, match=said):
+        deployer(sagemaker, cloudwatch).deploy(arn)
+
+
+def test_package_of_another_group_is_refused(sagemaker: Any, cloudwatch: Any) -> None:
+    foreign = approve(sagemaker).replace(ENDPOINT, "somebody-else")
+    with pytest.raises(MissingPrerequisite, match=f"somebody-else/1 is no package of {ENDPOINT}"):
+        deployer(sagemaker, cloudwatch).deploy(foreign)
 
 
 def test_package_is_found_from_what_is_served(sagemaker: Any, cloudwatch: Any, hosting: Hosting) -> None:

@@ -14,11 +14,12 @@ from moto import mock_aws
 
 from infra import sbom, trees
 from infra.approval import act, lambda_handler
-from infra.deployer import Rollout, Served
+from infra.deployer import Rollout
 from infra.environment import read_environment
-from infra.errors import InvalidEnvironment, MissingPrerequisite
+from infra.errors import EndpointStuck, InvalidEnvironment, MissingPrerequisite, RolledBack
 from infra.publishing import publish
 from infra.redrive import redrive
+from infra.served import Served
 from infra.wiring import Wired
 
 BUCKET = "tollgate-dev-lake-123456789012"
@@ -170,8 +171,9 @@ def test_unknown_image_and_missing_lock_are_refused(tmp_path: Path) -> None:
 class Recorded:
     """A deployer, a scaling and quotas that keep what they were asked."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, notes: dict[str, str]) -> None:
         self._served = served
+        self._notes = notes
         self.done: list[str] = []
 
     def deploy(self, package: str) -> Rollout:
@@ -181,11 +183,17 @@ class Recorded:
     def served(self) -> Served:
         return self._served
 
+    def notes(self) -> dict[str, str]:
+        return self._notes
+
+    def note(self, **notes: str) -> None:
+        self._notes |= notes
+
     def package_of(self, config: str) -> str:
         return f"package of {config}"
 
-    def mark(self, package: str, outcome: str) -> None:
-        self.done.append(f"{package} {outcome}")
+    def mark(self, package: str, outcome: str, reason: str = "") -> None:
+        self.done.append(f"{package} {outcome} {reason}".rstrip())
 
     def advice(self) -> tuple[str, ...]:
         return ("too small",)
@@ -194,33 +202,76 @@ class Recorded:
         self.done.append(f"scale {plan.limits.min_instances}..{plan.limits.max_instances}")
 
 
-def acted(event: dict[str, Any], served: Served) -> tuple[dict[str, str], list[str]]:
-    recorded: Any = Recorded(served)
-    done = act(event, Wired(recorded, recorded, recorded), read_environment("dev"), now_ms=0)
+SETTLED = {"detail-type": "SageMaker Endpoint State Change", "id": "one"}
+
+
+def acted(
+    event: dict[str, Any], served: Served, notes: dict[str, str] | None = None
+) -> tuple[dict[str, str], list[str]]:
+    recorded: Any = Recorded(served, {} if notes is None else notes)
+    try:
+        done = act(event, Wired(recorded, recorded, recorded), read_environment("dev"), now_ms=0)
+    except (RolledBack, EndpointStuck) as error:
+        done = {"told": str(error)}
     return done, recorded.done
 
 
-def test_approval_starts_a_rollout_and_notes_quotas(capsys: pytest.CaptureFixture[str]) -> None:
-    event = {"detail-type": "SageMaker Model Package State Change", "detail": {"ModelPackageArn": "arn"}}
-    done, asked = acted(event, Served("InService", "old"))
+def approval(*fields: str) -> dict[str, Any]:
+    detail: dict[str, Any] = {"ModelPackageArn": "arn"}
+    if fields:
+        detail["UpdatedModelPackageFields"] = list(fields)
+    return {"detail-type": "SageMaker Model Package State Change", "detail": detail}
+
+
+@pytest.mark.parametrize("fields", [(), ("ModelApprovalStatus",), ("ApprovalDescription", "ModelApprovalStatus")])
+def test_approval_starts_a_rollout_and_notes_quotas(
+    fields: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, asked = acted(approval(*fields), Served("InService", "old"))
     assert (done["event"], done["step"], asked) == ("rollout_begun", "started", ["deploy arn"])
     noted = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert noted == [{"event": "quota_noted", "advice": "too small"}, done]
 
 
-def test_settled_endpoint_is_scaled_and_its_package_marked() -> None:
-    _, asked = acted({"detail-type": "SageMaker Endpoint State Change"}, Served("InService", "new"))
+def test_change_of_an_approved_package_is_no_approval() -> None:
+    done, asked = acted(approval("CustomerMetadataProperties"), Served("InService", "old"))
+    assert (done, asked) == ({"event": "approved_before"}, [])
+
+
+def test_endpoint_that_serves_anew_is_scaled_and_its_package_marked() -> None:
+    notes = {"tollgate:rolled-to": "new", "tollgate:scaled": "old"}
+    _, asked = acted(SETTLED, Served("InService", "new"), notes)
     assert asked == ["scale 2..4", "package of new deployed"]
+    assert notes["tollgate:scaled"] == "new"
 
 
-def test_endpoint_that_came_back_is_scaled_and_no_package_marked() -> None:
-    _, asked = acted({"detail-type": "SageMaker Endpoint State Change"}, Served("InService", "old", failure="alarm"))
-    assert asked == ["scale 2..4"]
+def test_change_of_size_leaves_a_minimum_that_was_raised_by_hand() -> None:
+    notes = {"tollgate:rolled-to": "new", "tollgate:scaled": "new"}
+    assert acted(SETTLED, Served("InService", "new"), notes)[1] == ["package of new deployed"]
 
 
-def test_failed_endpoint_is_not_scaled() -> None:
-    done, asked = acted({"detail-type": "SageMaker Endpoint State Change"}, Served("Failed", "new", failure="no"))
-    assert (done["failure"], asked) == ("no", [])
+def test_rollout_that_came_back_is_marked_and_told_once_however_often_it_is_tried() -> None:
+    notes = {"tollgate:rolled-to": "new", "tollgate:scaled": "old"}
+    served = Served("InService", "old", failure="no ping")
+    for _ in range(3):  # Lambda's own attempts at one event: only the last puts it into the queue
+        done, asked = acted(SETTLED, served, notes)
+        assert done == {"told": "new came back, old serves: no ping"}
+        assert asked == ["package of new rolled back no ping"]
+    assert acted(SETTLED | {"id": "two"}, served, notes)[0]["event"] == "rollout_settled"
+    notes["tollgate:rolled-to"] = "newer"
+    assert acted(SETTLED | {"id": "three"}, served, notes)[0] == {"told": "newer came back, old serves: no ping"}
+
+
+@pytest.mark.parametrize("status", ["Failed", "UpdateRollbackFailed", "OutOfService"])
+def test_endpoint_that_serves_nothing_or_two_things_is_not_scaled_and_told(status: str) -> None:
+    done, asked = acted(SETTLED, Served(status, "new", failure="no"))
+    assert (done, asked) == ({"told": f"the endpoint ended as {status}: no"}, [])
+
+
+@pytest.mark.parametrize("status", ["Updating", "RollingBack", "None"])
+def test_endpoint_that_moves_again_is_left_to_the_next_event(status: str) -> None:
+    done, asked = acted(SETTLED, Served(status, "old"))
+    assert (done["event"], asked) == ("rollout_settled", [])
 
 
 def test_other_event_is_refused() -> None:
