@@ -136,7 +136,7 @@ def destroy(name: Name, url: Url = "", one: One = "", yes: Yes = False) -> None:
     """Delete the stacks that keep nothing; data, keys and images stay, and so does a serving endpoint."""
     account, environment = _account(name, url)
     chosen = _stacks(one) if one else [stack for stack in reversed(STACKS) if not stack.keeps_data]
-    if any(stack.name == "serving" for stack in chosen):
+    if not any(stack.keeps_data for stack in chosen):  # those are refused whatever stands on them
         _refuse_serving(environment, url)  # before anything is deleted
     for stack in chosen:
         if not yes and not stack.keeps_data and not typer.confirm(f"Delete {account.name(stack)}?", err=True):
@@ -149,11 +149,11 @@ def destroy(name: Name, url: Url = "", one: One = "", yes: Yes = False) -> None:
 
 
 def _refuse_serving(environment: Environment, url: str) -> None:
-    """Refuse to take role and alarms away from an endpoint that stands."""
+    """Refuse to take role, alarms, fresh features or the way back away from an endpoint that stands."""
     endpoint = plain_name(environment.name, "scorer")
     if look(clients(environment, url)("sagemaker"), endpoint).status != NONE:
         raise EndpointStuck(
-            f"{endpoint} stands on the serving stack; if nothing calls it any more, run "
+            f"{endpoint} stands on these stacks; if nothing calls it any more, run "
             f"'aws sagemaker delete-endpoint --endpoint-name {endpoint}' first"
         )
 

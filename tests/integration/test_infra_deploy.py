@@ -285,8 +285,9 @@ def test_stack_under_a_standing_endpoint_is_not_deleted(aws: str, approve: Any, 
     from infra.errors import EndpointStuck, ProtectedStack
 
     run(aws, "release", "prod", approve(3), "--json", "-")
-    assert "delete-endpoint" in run(aws, "destroy", "prod", "--stack", "serving", "--yes", fails=EndpointStuck)
     before = run(aws, "status", "prod", "--json", "-")["stacks"]
+    for stack in ("serving", "stream", "learning"):
+        assert "delete-endpoint" in run(aws, "destroy", "prod", "--stack", stack, "--yes", fails=EndpointStuck)
     assert "delete-endpoint" in run(aws, "destroy", "prod", "--yes", fails=EndpointStuck)
     assert run(aws, "status", "prod", "--json", "-")["stacks"] == before, "refused before anything is deleted"
     assert before["learning"].endswith("COMPLETE")
