@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from fraud.errors import TollgateError, sentence
 from infra import rendering, rules, sbom, trees
 from infra.changes import Account, Plan
-from infra.command_line import JsonFile, tell, wants_only_json, write_figures
+from infra.command_line import JsonFile, checked_url, tell, wants_only_json, write_figures
 from infra.deployer import NONE, Rollout, look
 from infra.environment import Environment, read_environment
 from infra.errors import EndpointStuck, InvalidEnvironment, StaleTemplates
@@ -32,7 +32,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console(stderr=True)
 
 Name = Annotated[str, typer.Argument(help="Environment: a file in infra/environments/.", metavar="ENVIRONMENT")]
-Url = Annotated[str, typer.Option("--endpoint-url", help="An emulator instead of AWS.")]
+Url = Annotated[str, typer.Option("--endpoint-url", help="An emulator instead of AWS.", callback=checked_url)]
 One = Annotated[str, typer.Option("--stack", help="One stack only.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
