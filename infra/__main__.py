@@ -242,6 +242,10 @@ def redrive(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
 
         done = put_back(client("s3"), client("kinesis"), bucket=environment.bucket, stream=stream, advance=advance)
     tell(f"{done.records} records of {done.objects} invocations put back", asdict(done), json_file)
+    for said in done.left:
+        typer.echo(f"left, no failed invocation as Lambda keeps it: {said}", err=True)
+    if done.left:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from moto import mock_aws
 
 from infra import sbom, trees
+from infra.__main__ import main
 from infra.approval import act, lambda_handler
 from infra.deployer import Rollout, Served
 from infra.environment import read_environment
@@ -95,11 +97,57 @@ def test_failed_invocations_go_back_whole_and_once(s3: Any) -> None:
     assert (again.objects, again.records) == (0, 0)
 
 
-def test_object_that_is_no_invocation_stays(s3: Any) -> None:
-    s3.put_object(Bucket=BUCKET, Key="aws/lambda/odd", Body=b"{}")
-    with pytest.raises(MissingPrerequisite, match="aws/lambda/odd"):
-        redrive(s3, boto3.client("kinesis"), bucket=BUCKET, stream="transactions", advance=lambda _: None)
-    assert s3.head_object(Bucket=BUCKET, Key="aws/lambda/odd")["ContentLength"] == 2
+def with_record(**record: Any) -> bytes:
+    return json.dumps({"payload": {"Records": [{"kinesis": record}]}}).encode()
+
+
+WHOLE = gzip.compress(json.dumps(invocation(5)).encode())
+ODD = {
+    "empty": b"",
+    "no invocation": b"{}",
+    "no text": b"\xff\xfe card-4711",
+    "a list": b"[1]",
+    "deep": b"[" * 100_000,
+    "records that are none": b'{"payload": "{\\"Records\\": [7]}"}',
+    "no base64": with_record(data="!", partitionKey="c"),
+    "no partition key": with_record(data="", partitionKey=""),
+    "truncated gzip": WHOLE[:-9],
+    "altered gzip": WHOLE[:20] + b"\xff\xff\xff\xff" + WHOLE[24:],
+    "wrong checksum": WHOLE[:-8] + b"12345678",
+    "gzip of another method": WHOLE[:2] + b"\x07" + WHOLE[3:],
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD.keys())
+def test_object_that_is_no_invocation_stays_and_stops_no_other(s3: Any, body: bytes) -> None:
+    kinesis = boto3.client("kinesis")
+    kinesis.create_stream(StreamName="transactions", ShardCount=1)
+    for name, content in (("1", WHOLE), ("2", body), ("3", WHOLE)):
+        s3.put_object(Bucket=BUCKET, Key=f"aws/lambda/{name}", Body=content)
+    done = redrive(s3, kinesis, bucket=BUCKET, stream="transactions", advance=lambda _: None)
+    assert (done.objects, done.records, len(everything(kinesis))) == (2, 10, 10)
+    (said,) = done.left
+    assert said.startswith(f"s3://{BUCKET}/aws/lambda/2: ")
+    assert len(said) < 250
+    assert "4711" not in said
+    (kept,) = s3.list_objects_v2(Bucket=BUCKET, Prefix="aws/lambda/")["Contents"]
+    assert (kept["Key"], kept["Size"]) == ("aws/lambda/2", len(body))
+
+
+def test_command_names_what_it_left_and_ends_with_one(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boto3.client("kinesis").create_stream(StreamName="tollgate-dev-transactions", ShardCount=1)
+    for name, content in (("1", b"{}"), ("2", WHOLE)):
+        s3.put_object(Bucket=BUCKET, Key=f"aws/lambda/{name}", Body=content)
+    monkeypatch.setattr(sys, "argv", ["infra", "redrive", "dev", "--json", "-"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert f"left, no failed invocation as Lambda keeps it: s3://{BUCKET}/aws/lambda/1" in said.err
+    figures = json.loads(said.out)
+    assert (figures["objects"], figures["records"], len(figures["left"])) == (1, 5, 1)
 
 
 class FullKinesis:
