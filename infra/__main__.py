@@ -26,7 +26,7 @@ from infra.quotas import SERVICE, Quotas
 from infra.redrive import redrive as put_back
 from infra.screens import plan_as_json, show_advice, show_json, show_plan, show_rows, show_unready
 from infra.stacks import STACKS, Stack
-from infra.wiring import Wired, clients, prefix_lists, wire
+from infra.wiring import Wired, bucket_of, clients, prefix_lists, wire
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(stderr=True)
@@ -221,7 +221,8 @@ def publish(
 ) -> None:
     """Put Feast's registry or the pipeline's definition into the bucket under its digest, and print the digest."""
     environment = read_environment(name)
-    done = publish_file(clients(environment, url)("s3"), environment.bucket, kind, file)
+    with bucket_of(environment) as bucket:
+        done = publish_file(clients(environment, url)("s3"), bucket, kind, file)
     console.print(f"s3://{environment.bucket}/{done.key} {'published' if done.fresh else 'was there already'}")
     typer.echo(done.digest)
 
@@ -233,14 +234,14 @@ def redrive(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     client = clients(environment, url)
     stream = plain_name(environment.name, "transactions")
     total = 0
-    with _waiting("putting records back") as say:
+    with _waiting("putting records back") as say, bucket_of(environment) as bucket:
 
         def advance(count: int) -> None:
             nonlocal total
             total += count
             say(f"{total} records put back")
 
-        done = put_back(client("s3"), client("kinesis"), bucket=environment.bucket, stream=stream, advance=advance)
+        done = put_back(client("s3"), client("kinesis"), bucket=bucket, stream=stream, advance=advance)
     tell(f"{done.records} records of {done.objects} invocations put back", asdict(done), json_file)
     for said in done.left:
         typer.echo(f"left, no failed invocation as Lambda keeps it: {said}", err=True)

@@ -55,7 +55,7 @@ class StackWatch:
         StackStuck
             It still moves, and for an hour there was no new event.
         """
-        newest = self._newest(name)
+        newest, status = self._newest(name), ""
         while True:
             for _ in range(_QUIET):
                 status = self.status(name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
+from feast.protos.feast.core.Registry_pb2 import Registry
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
@@ -204,10 +205,12 @@ def test_deploying_again_changes_nothing(aws: str, deployed: dict[str, Any]) -> 
 
 
 def test_published_registry_lies_under_its_digest(aws: str, deployed: dict[str, Any], tmp_path: Path) -> None:
+    registry = Registry()
+    registry.projects.add().spec.name = "fraud"
     file = tmp_path / "registry.db"
-    file.write_bytes(b"a registry")
+    file.write_bytes(registry.SerializeToString())
     digest = run(aws, "publish", "prod", "registry", str(file)).strip()
-    assert client("s3", aws).get_object(Bucket=BUCKET, Key=f"registry/{digest}.db")["Body"].read() == b"a registry"
+    assert client("s3", aws).get_object(Bucket=BUCKET, Key=f"registry/{digest}.db")["Body"].read() == file.read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+from feast.protos.feast.core.Registry_pb2 import Registry
 from moto import mock_aws
 
 from infra import sbom, trees
@@ -38,15 +39,21 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield client
 
 
+def a_registry(project: str) -> bytes:
+    registry = Registry()
+    registry.projects.add().spec.name = project
+    return bytes(registry.SerializeToString())
+
+
 def test_published_file_is_named_by_its_digest_and_never_replaced(s3: Any, tmp_path: Path) -> None:
     file = tmp_path / "registry.db"
-    file.write_bytes(b"registry")
+    file.write_bytes(a_registry("fraud"))
     first = publish(s3, BUCKET, "registry", file)
     assert re.fullmatch(r"registry/[0-9a-f]{64}\.db", first.key)
     assert first.fresh
     again = publish(s3, BUCKET, "registry", file)
     assert (again.key, again.fresh) == (first.key, False)
-    file.write_bytes(b"another")
+    file.write_bytes(a_registry("another"))
     assert publish(s3, BUCKET, "registry", file).key != first.key
 
 
@@ -59,11 +66,45 @@ def test_nothing_to_publish_is_refused(s3: Any, tmp_path: Path, kind: str, conte
         publish(s3, BUCKET, kind, file)
 
 
-def test_missing_bucket_is_named(s3: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("registry", b"# Tollgate\n", "is no registry: it does not parse; run 'feast -c feature_repo apply'"),
+        ("registry", a_registry(""), "is no registry: it has no project"),
+        ("registry", b"\x1a\x00", "is no registry: it has no project"),
+        ("pipeline", b"setup:\n\tuv sync\n", "is no pipeline: it is no JSON; publish what 'python -m retraining"),
+        ("pipeline", b"[" * 100_000, "is no pipeline: it is no JSON;"),
+        ("pipeline", b"[]", "is no pipeline: it is no JSON object;"),
+        ("pipeline", b"{}", "is no pipeline: it has no Version and no Steps;"),
+        ("pipeline", b'{"Version": "2020-12-01", "Steps": []}', "is no pipeline: it has no Steps;"),
+    ],
+)
+def test_file_that_is_not_what_it_is_published_as_is_refused(
+    s3: Any, tmp_path: Path, kind: str, content: bytes, said: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    with pytest.raises(MissingPrerequisite, match=re.escape(f"{file} {said}")):
+        publish(s3, BUCKET, kind, file)
+    assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 0
+
+
+def test_committed_pipeline_is_published(s3: Any) -> None:
+    done = publish(s3, BUCKET, "pipeline", ROOT / "retraining" / "weekly.pipeline.json")
+    assert done.key == f"pipelines/{done.digest}.json"
+
+
+@pytest.mark.parametrize("words", [("publish", "prod", "registry", "FILE"), ("redrive", "prod")])
+def test_bucket_not_yet_made_comes_with_the_command_that_makes_it(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     file = tmp_path / "registry.db"
-    file.write_bytes(b"registry")
-    with pytest.raises(MissingPrerequisite, match="s3://elsewhere/registry/"):
-        publish(s3, "elsewhere", "registry", file)
+    file.write_bytes(a_registry("fraud"))
+    monkeypatch.setattr(sys, "argv", ["infra", *(str(file) if word == "FILE" else word for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "infra: there is no bucket tollgate-prod-lake-123456789012 yet; run: python -m infra deploy prod"
+    assert (ended.value.code, capsys.readouterr().err.splitlines()[-1]) == (1, f"{said} (missing_prerequisite)")
 
 
 def invocation(count: int, first: int = 0) -> dict[str, Any]:
