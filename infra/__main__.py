@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from fraud.errors import TollgateError, sentence
 from infra import rendering, rules, sbom, trees
 from infra.changes import Account, Plan
-from infra.command_line import JsonFile, tell, wants_only_json, write_figures
+from infra.command_line import JsonFile, checked_url, tell, wants_only_json, write_figures
 from infra.deployer import Rollout
 from infra.environment import Environment, read_environment
 from infra.errors import EndpointStuck, InvalidEnvironment, RolledBack, StaleTemplates
@@ -27,13 +27,13 @@ from infra.redrive import redrive as put_back
 from infra.screens import plan_as_json, show_advice, show_json, show_plan, show_rows, show_unready
 from infra.served import NONE, look
 from infra.stacks import STACKS, Stack
-from infra.wiring import Wired, clients, prefix_lists, wire
+from infra.wiring import Wired, bucket_of, clients, prefix_lists, wire
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(stderr=True)
 
 Name = Annotated[str, typer.Argument(help="Environment: a file in infra/environments/.", metavar="ENVIRONMENT")]
-Url = Annotated[str, typer.Option("--endpoint-url", help="An emulator instead of AWS.")]
+Url = Annotated[str, typer.Option("--endpoint-url", help="An emulator instead of AWS.", callback=checked_url)]
 One = Annotated[str, typer.Option("--stack", help="One stack only.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -137,7 +137,7 @@ def destroy(name: Name, url: Url = "", one: One = "", yes: Yes = False) -> None:
     """Delete the stacks that keep nothing; data, keys and images stay, and so does a serving endpoint."""
     account, environment = _account(name, url)
     chosen = _stacks(one) if one else [stack for stack in reversed(STACKS) if not stack.keeps_data]
-    if any(stack.name == "serving" for stack in chosen):
+    if not any(stack.keeps_data for stack in chosen):  # those are refused whatever stands on them
         _refuse_serving(environment, url)  # before anything is deleted
     for stack in chosen:
         if not yes and not stack.keeps_data and not typer.confirm(f"Delete {account.name(stack)}?", err=True):
@@ -150,11 +150,11 @@ def destroy(name: Name, url: Url = "", one: One = "", yes: Yes = False) -> None:
 
 
 def _refuse_serving(environment: Environment, url: str) -> None:
-    """Refuse to take role and alarms away from an endpoint that stands."""
+    """Refuse to take role, alarms, fresh features or the way back away from an endpoint that stands."""
     endpoint = plain_name(environment.name, "scorer")
     if look(clients(environment, url)("sagemaker"), endpoint).status != NONE:
         raise EndpointStuck(
-            f"{endpoint} stands on the serving stack; if nothing calls it any more, run "
+            f"{endpoint} stands on these stacks; if nothing calls it any more, run "
             f"'aws sagemaker delete-endpoint --endpoint-name {endpoint}' first"
         )
 
@@ -226,7 +226,8 @@ def publish(
 ) -> None:
     """Put Feast's registry or the pipeline's definition into the bucket under its digest, and print the digest."""
     environment = read_environment(name)
-    done = publish_file(clients(environment, url)("s3"), environment.bucket, kind, file)
+    with bucket_of(environment) as bucket:
+        done = publish_file(clients(environment, url)("s3"), bucket, kind, file)
     console.print(f"s3://{environment.bucket}/{done.key} {'published' if done.fresh else 'was there already'}")
     typer.echo(done.digest)
 
@@ -238,15 +239,19 @@ def redrive(name: Name, url: Url = "", json_file: JsonFile = None) -> None:
     client = clients(environment, url)
     stream = plain_name(environment.name, "transactions")
     total = 0
-    with _waiting("putting records back") as say:
+    with _waiting("putting records back") as say, bucket_of(environment) as bucket:
 
         def advance(count: int) -> None:
             nonlocal total
             total += count
             say(f"{total} records put back")
 
-        done = put_back(client("s3"), client("kinesis"), bucket=environment.bucket, stream=stream, advance=advance)
+        done = put_back(client("s3"), client("kinesis"), bucket=bucket, stream=stream, advance=advance)
     tell(f"{done.records} records of {done.objects} invocations put back", asdict(done), json_file)
+    for said in done.left:
+        typer.echo(f"left, no failed invocation as Lambda keeps it: {said}", err=True)
+    if done.left:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Changing a stack: a change set, shown before it is executed; safe to run again whatever was left half done."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,14 +13,11 @@ from infra.environment import Environment
 from infra.errors import ProtectedStack, StackRefused, StackStuck
 from infra.rules import KEPT
 from infra.stack_states import GOOD, NEW, NONE, SHELL, remedy
+from infra.stack_watch import POLL_S, StackWatch
 from infra.stacks import STACKS, Stack, parameters
 
-_POLL_S: Final = 2.0
 _CLEARING: Final = 900
 """Looks at a stack that is being cleared away, half an hour, before a person is asked."""
-
-_TOLD: Final = 3
-_BEGUN: Final = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS"})
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class Plan:
         Resources left out because the target is an emulator.
     change_set
         Name of the change set; empty when there is none.
+    stack_id
+        AWS's id of the stack that the change set belongs to; empty when there is no change set.
     remains
         Whether the shell of a creation that failed is in the way: deploying removes it first. AWS then says nothing yet
         and ``changes`` are all resources of the template.
@@ -58,6 +57,7 @@ class Plan:
     waits_for: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     change_set: str = ""
+    stack_id: str = ""
     creates: bool = False
     remains: bool = False
 
@@ -93,6 +93,7 @@ class Account:
         self._found = found
         self._emulated = emulated
         self._pause = pause
+        self._watch = StackWatch(cloudformation, pause)
 
     def name(self, stack: Stack) -> str:
         """Return a stack's name in the account."""
@@ -100,14 +101,7 @@ class Account:
 
     def status(self, stack: Stack) -> str:
         """Return a stack's status, ``NONE`` when it does not exist."""
-        try:
-            stacks = self._client.describe_stacks(StackName=self.name(stack))["Stacks"]
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return NONE
-            raise
-        status: str = stacks[0]["StackStatus"]
-        return status
+        return self._watch.status(self.name(stack))
 
     def plan(self, stack: Stack, *, clear: bool = False) -> Plan:
         """Make a change set and return what it would do.
@@ -145,10 +139,11 @@ class Account:
         name = f"tollgate-{int(time.time())}"
         if not self._create(stack, name, body, template, creates=creates):
             return Plan(stack, skipped=tuple(skipped))
-        changes = self._described(stack, name)
-        plan = Plan(stack, changes, skipped=tuple(skipped), change_set=name if changes else "", creates=creates)
+        changes, stack_id = self._described(stack, name)
         if not changes:
             self._client.delete_change_set(StackName=self.name(stack), ChangeSetName=name)
+            return Plan(stack, skipped=tuple(skipped), creates=creates)
+        plan = Plan(stack, changes, skipped=tuple(skipped), change_set=name, stack_id=stack_id, creates=creates)
         self._protect(plan)
         return plan
 
@@ -157,7 +152,7 @@ class Account:
         if plan.change_set:
             self._client.delete_change_set(StackName=self.name(plan.stack), ChangeSetName=plan.change_set)
         if plan.creates and plan.change_set and self.status(plan.stack) == "REVIEW_IN_PROGRESS":
-            self._client.delete_stack(StackName=self.name(plan.stack))
+            self._client.delete_stack(StackName=plan.stack_id or self.name(plan.stack))
 
     def execute(self, plan: Plan, advance: Callable[[str], None] = lambda _: None) -> None:
         """Execute a plan's change set and wait for its end.
@@ -166,16 +161,16 @@ class Account:
         ------
         StackRefused
             It failed; AWS has rolled it back and the message holds the first reasons of this attempt.
+        StackStuck
+            It still moves, and nothing has happened to any resource for an hour.
         """
         name = self.name(plan.stack)
         if not plan.change_set:
             return
         self._client.execute_change_set(StackName=name, ChangeSetName=plan.change_set)
-        while (status := self.status(plan.stack)).endswith("_IN_PROGRESS"):
-            advance(status)
-            self._pause(_POLL_S)
+        status = self._watch.end(plan.stack_id or name, advance)
         if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise StackRefused(f"{name} ended as {status}: {self._reasons(plan.stack)}; correct it and run again")
+            raise StackRefused(f"{name} ended as {status}: {self._watch.reasons(name)}; correct it and run again")
 
     def protect(self, stack: Stack) -> None:
         """Keep anybody from deleting a stack with data, by any tool, before the protection is taken away on purpose."""
@@ -192,18 +187,32 @@ class Account:
         """
         if stack.keeps_data:
             raise ProtectedStack(f"{self.name(stack)} keeps data, keys or images; no command deletes it")
-        if self.status(stack) == NONE:
+        name = self.name(stack)
+        found = self._watch.find(name)
+        if found is None:
             return False
-        self._client.delete_stack(StackName=self.name(stack))
-        while (status := self.status(stack)) == "DELETE_IN_PROGRESS":
-            self._pause(_POLL_S)
+        self._client.delete_stack(StackName=name)
+        status = self.status(stack)
+        if status == "DELETE_IN_PROGRESS":
+            status = self._watch.end(found.get("StackId", name))  # a name ends with its stack
         if status not in (NONE, "DELETE_COMPLETE"):
-            raise StackRefused(f"{self.name(stack)} ended as {status}: {self._reasons(stack)}")
+            raise StackRefused(f"{name} ended as {status}: {self._watch.reasons(name)}")
         return True
+
+    def _tidy(self, name: str) -> None:
+        """Delete stacks that were planned and never made: AWS makes the next of that name in their place, moto beside.
+
+        By id, for under the name may also lie the one that was made.
+        """
+        while (left := self._watch.find(name)) and left["StackStatus"] == "REVIEW_IN_PROGRESS":
+            self._client.delete_stack(StackName=left["StackId"])
 
     def _settled(self, stack: Stack, *, clear: bool) -> str:
         """Return a status in which a change set can be made, or that of a shell which may not be removed."""
-        status, name = self.status(stack), self.name(stack)
+        name = self.name(stack)
+        if self._emulated:
+            self._tidy(name)
+        status = self.status(stack)
         if status in SHELL:
             return self._cleared(stack) if clear else status
         if status in GOOD or status in NEW:
@@ -221,8 +230,9 @@ class Account:
                 return NONE
             if status != "DELETE_IN_PROGRESS" and status not in SHELL:  # seen at first: it has not begun
                 way_out = remedy("DELETE_FAILED", name)
-                raise StackStuck(f"{name}, left by a failed creation, is {status}: {self._reasons(stack)}; {way_out}")
-            self._pause(_POLL_S)
+                reasons = self._watch.reasons(name)
+                raise StackStuck(f"{name}, left by a failed creation, is {status}: {reasons}; {way_out}")
+            self._pause(POLL_S)
         raise StackStuck(f"{name}, left by a failed creation, is still {status}; look at its events and run again")
 
     def _waits_for(self, stack: Stack, template: Mapping[str, Any]) -> tuple[str, ...]:
@@ -255,22 +265,23 @@ class Account:
             raise StackRefused(f"{self.name(stack)}: {message}") from None
         return True
 
-    def _described(self, stack: Stack, name: str) -> tuple[Change, ...]:
+    def _described(self, stack: Stack, name: str) -> tuple[tuple[Change, ...], str]:
+        """Return a change set's changes and the id of its stack."""
         request = {"StackName": self.name(stack), "ChangeSetName": name}
         answer = self._client.describe_change_set(**request)
         while answer["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
-            self._pause(_POLL_S)
+            self._pause(POLL_S)
             answer = self._client.describe_change_set(**request)
         if answer["Status"] == "FAILED":
             reason = answer.get("StatusReason", "")
             if _says_no_changes(reason):
-                return ()
+                return (), ""
             raise StackRefused(f"{self.name(stack)}: {reason}")
-        changes = list(answer["Changes"])
+        changes, stack_id = list(answer["Changes"]), answer.get("StackId", "")
         while token := answer.get("NextToken"):
             answer = self._client.describe_change_set(**request, NextToken=token)
             changes += answer["Changes"]
-        return tuple(_change(item["ResourceChange"]) for item in changes)
+        return tuple(_change(item["ResourceChange"]) for item in changes), stack_id
 
     def _protect(self, plan: Plan) -> None:
         for change in plan.changes:
@@ -281,28 +292,6 @@ class Account:
                     f"{self.name(plan.stack)}: the change would {'remove' if change.action == 'Remove' else 'replace'} "
                     f"{change.resource} ({change.type}), which keeps data; move the data by hand first"
                 )
-
-    def _reasons(self, stack: Stack) -> str:
-        """Return what failed first in the newest attempt; later failures mostly follow from it."""
-        failed: list[str] = []
-        for event in self._events(stack):
-            status = event["ResourceStatus"]
-            if status in _BEGUN and event["LogicalResourceId"] == self.name(stack):
-                break
-            reason = event.get("ResourceStatusReason", "")
-            if status.endswith("_FAILED") and "cancelled" not in reason:
-                failed.append(f"{event['LogicalResourceId']}: {reason}")
-        return "; ".join(reversed(failed[-_TOLD:])) or "AWS gives no reason"
-
-    def _events(self, stack: Stack) -> Iterator[Mapping[str, Any]]:
-        """Yield a stack's events, the newest first, page by page."""
-        request = {"StackName": self.name(stack)}
-        while True:
-            answer = self._client.describe_stack_events(**request)
-            yield from answer["StackEvents"]
-            if not answer.get("NextToken"):
-                return
-            request["NextToken"] = answer["NextToken"]
 
 
 def _says_no_changes(message: str) -> bool:

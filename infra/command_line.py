@@ -3,14 +3,31 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
+from botocore.utils import is_valid_endpoint_url
 
 from infra.screens import show_json
 
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the figures to this file too; - writes them to standard output.")
 ]
+
+
+def checked_url(url: str) -> str:
+    """Return an emulator's address, or end with a sentence and code 2 when it is none; empty means AWS."""
+    if url and not (url.startswith(("http://", "https://")) and _has_port(url) and is_valid_endpoint_url(url)):
+        raise typer.BadParameter(f"{url!r} is no address; one looks like http://127.0.0.1:5000")
+    return url
+
+
+def _has_port(url: str) -> bool:
+    """Return whether a port is one, or none is given."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def wants_only_json(json_file: Path | None) -> bool:

@@ -39,13 +39,17 @@ SUPPORTED: Final = frozenset(
 )
 """Types whose resources were found through their own service's API after moto had deployed them."""
 
-DROPPED: Final[Mapping[str, tuple[str, ...]]] = {"AWS::KMS::Key": ("Tags",), "AWS::SSM::Parameter": ("Tags",)}
-"""Properties on which moto stumbles, by type."""
+DROPPED: Final[Mapping[str, tuple[str, ...]]] = {
+    "AWS::KMS::Key": ("Tags",),
+    "AWS::Kinesis::Stream": ("StreamModeDetails",),
+    "AWS::SSM::Parameter": ("Tags",),
+}
+"""Properties on which moto stumbles, or which it does not look at, by type."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A resource left out."""
+    """A resource left out, or a property of one: ``type`` is then ``<type>.<property>``."""
 
     resource: str
     type: str
@@ -55,7 +59,7 @@ def reduce(template: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[Skippe
     """Return a template of supported types only, and what was left out.
 
     Whatever pointed to a resource left out becomes the text ``skipped-<resource>``; a password to be looked up becomes
-    ``skipped-secret``.
+    ``skipped-secret``. A stream that scales by itself becomes one of a single shard.
 
     Examples
     --------
@@ -68,15 +72,30 @@ def reduce(template: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[Skippe
     skipped = [Skipped(title, item["Type"]) for title, item in resources.items() if item["Type"] not in SUPPORTED]
     gone = {item.resource for item in skipped}
     kept = {title: _without(item, gone) for title, item in resources.items() if title not in gone}
-    for item in kept.values():
-        for name in DROPPED.get(item["Type"], ()):
-            item["Properties"].pop(name, None)
-    return {**template, "Resources": kept}, skipped
+    for title, item in kept.items():
+        dropped = [name for name in DROPPED.get(item["Type"], ()) if name in item["Properties"]]
+        item["Properties"] = {name: value for name, value in item["Properties"].items() if name not in dropped}
+        skipped += [Skipped(title, f"{item['Type']}.{name}") for name in dropped if name != "Tags"]
+    numbers = {name for name, item in template.get("Parameters", {}).items() if item["Type"] == "Number"}
+    conditions = _with_numbers(template.get("Conditions", {}), numbers)
+    return {**template, **({"Conditions": conditions} if conditions else {}), "Resources": kept}, skipped
 
 
 def body(template: Mapping[str, Any]) -> str:
     """Return a template as CloudFormation takes it."""
     return json.dumps(template, sort_keys=True)
+
+
+def _with_numbers(value: Any, numbers: set[str]) -> Any:
+    """Return conditions in which a number is compared with a number: moto calls 0 and "0" different."""
+    if isinstance(value, list):
+        return [_with_numbers(item, numbers) for item in value]
+    if not isinstance(value, dict):
+        return value
+    sides = value.get("Fn::Equals", ())
+    if any(isinstance(side, dict) and side.get("Ref") in numbers for side in sides):
+        return {"Fn::Equals": [int(side) if isinstance(side, str) else side for side in sides]}
+    return {key: _with_numbers(item, numbers) for key, item in value.items()}
 
 
 def _without(value: Any, gone: set[str]) -> Any:

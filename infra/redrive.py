@@ -1,12 +1,14 @@
 """Puts records back on the stream that Lambda gave up on: it keeps the whole invocation under ``aws/lambda/``.
 
-What our own code refused lies under ``dead-letters/`` instead and goes back with ``python -m streaming replay``.
+An object that is none stays where it is, is named, and stops no other. What our own code refused lies under
+``dead-letters/`` instead and goes back with ``python -m streaming replay``.
 """
 
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,13 +20,24 @@ BATCH: Final = 500
 
 ATTEMPTS: Final = 5
 
+_NO_INVOCATION: Final = (
+    KeyError,
+    TypeError,
+    ValueError,  # JSON, text and base64 that are none
+    RecursionError,
+    EOFError,  # a gzip that ends early
+    gzip.BadGzipFile,
+    zlib.error,
+)
+
 
 @dataclass(frozen=True)
 class Redriven:
-    """Objects and records put back."""
+    """Objects and records put back; ``left`` says of each object that is no invocation where it is and why."""
 
     objects: int
     records: int
+    left: tuple[str, ...] = ()
 
 
 def redrive(s3: Any, kinesis: Any, *, bucket: str, stream: str, advance: Callable[[int], None]) -> Redriven:
@@ -38,15 +51,20 @@ def redrive(s3: Any, kinesis: Any, *, bucket: str, stream: str, advance: Callabl
         The stream keeps refusing records; the object stays.
     """
     objects = records = 0
+    left: list[str] = []
     for key in _keys(s3, bucket):
-        entries = _records(s3.get_object(Bucket=bucket, Key=key)["Body"].read(), key)
+        try:
+            entries = _records(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        except _NO_INVOCATION as error:
+            left.append(f"s3://{bucket}/{key}: {type(error).__name__}, {error}")
+            continue
         for start in range(0, len(entries), BATCH):
             _put(kinesis, stream, entries[start : start + BATCH])
         s3.delete_object(Bucket=bucket, Key=key)
         objects += 1
         records += len(entries)
         advance(len(entries))
-    return Redriven(objects, records)
+    return Redriven(objects, records, tuple(left))
 
 
 def _keys(s3: Any, bucket: str) -> Iterator[str]:
@@ -55,18 +73,19 @@ def _keys(s3: Any, bucket: str) -> Iterator[str]:
             yield item["Key"]
 
 
-def _records(body: bytes, key: str) -> list[dict[str, Any]]:
+def _records(body: bytes) -> list[dict[str, Any]]:
     """Return the records of one invocation, which Lambda keeps as text within JSON."""
-    try:
-        content = json.loads(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
-        payload = content["payload"]
-        invocation = json.loads(payload) if isinstance(payload, str) else payload
-        return [
-            {"Data": base64.b64decode(item["kinesis"]["data"]), "PartitionKey": item["kinesis"]["partitionKey"]}
-            for item in invocation["Records"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise MissingPrerequisite(f"{key} is no failed invocation as Lambda keeps it ({error!r})") from None
+    content = json.loads(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
+    payload = content["payload"]
+    invocation = json.loads(payload) if isinstance(payload, str) else payload
+    return [_entry(item["kinesis"]) for item in invocation["Records"]]
+
+
+def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
+    data, key = base64.b64decode(record["data"], validate=True), record["partitionKey"]
+    if not (isinstance(key, str) and 1 <= len(key) <= 256):
+        raise ValueError("a partition key is no text of 1 to 256 characters")
+    return {"Data": data, "PartitionKey": key}
 
 
 def _put(kinesis: Any, stream: str, entries: list[dict[str, Any]]) -> None:

@@ -1,12 +1,14 @@
 """Puts the tools together for one environment: clients, what the stacks gave, the deployer, its scaling and quotas."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from infra.alarms import rollout_guards
 from infra.autoscaling import Registered, Scaling
@@ -16,6 +18,7 @@ from infra.environment import Environment
 from infra.errors import InvalidEnvironment, MissingPrerequisite, WrongAccount
 from infra.metrics import VARIANT
 from infra.names import DECISIONS, address, plain_name
+from infra.publishing import NO_BUCKET
 from infra.quotas import SERVICE, Quotas
 
 Clients = Callable[[str], Any]
@@ -106,6 +109,25 @@ def prefix_lists(client: Clients, environment: Environment) -> dict[str, str]:
     if missing:
         raise MissingPrerequisite(f"{environment.account.region} has no prefix list {missing[0]}; is the region right?")
     return {key: found[name] for key, name in names.items()}
+
+
+@contextmanager
+def bucket_of(environment: Environment) -> Iterator[str]:
+    """Yield the name of an environment's bucket for a while.
+
+    Raises
+    ------
+    MissingPrerequisite
+        S3 has said meanwhile that there is no such bucket.
+    """
+    try:
+        yield environment.bucket
+    except ClientError as error:
+        if error.response["Error"]["Code"] != NO_BUCKET:
+            raise
+        raise MissingPrerequisite(
+            f"there is no bucket {environment.bucket} yet; run: python -m infra deploy {environment.name}"
+        ) from None
 
 
 def wire(client: Clients, environment: Environment) -> Wired:

@@ -1,5 +1,6 @@
 """``python -m simulation capacity`` and ``trace``: traffic against the endpoint under its scaling plan."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fraud.scaling import INSTANCE_RATE, PLAN, ScalingPlan
-from simulation.capacity_report import as_json, plot, render, render_sizing
+from simulation.capacity_report import FORMATS, as_json, plot, render, render_sizing
 from simulation.capacity_study import (
     SATURATIONS,
     Study,
@@ -18,7 +19,7 @@ from simulation.capacity_study import (
     study,
     with_payday_minimum,
 )
-from simulation.command_line import JsonFile, OneSentence, wants_only_json, write_figures
+from simulation.command_line import JsonFile, OneSentence, check_writable, wants_only_json, write_figures
 from simulation.endpoint import Platform
 from simulation.scale import as_json as sizing_as_json
 from simulation.scale import size
@@ -81,10 +82,12 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
 ) -> None:
     """Simulate the scoring endpoint under its scaling plan, request by request."""
     with OneSentence():
+        check_writable(json_file)
         platform = Platform(
             start_delay_s=start_delay, overhead_ms=overhead_ms, deadline_ms=deadline_ms, price_per_hour=price
         )
         if scale is not None:
+            _refuse_beside_scale({"--trace": trace, "--service": service, "--plot": plot_file})
             sizing = size(scale, platform=platform)
             write_figures(sizing_as_json(sizing), json_file)
             if not wants_only_json(json_file):
@@ -92,6 +95,9 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
             return
         if trace is None:
             raise typer.BadParameter("give --trace FILE (write one with `python -m simulation trace`) or --scale RATE")
+        if plot_file is not None and plot_file.suffix.lower() not in FORMATS:
+            raise typer.BadParameter(f"--plot {plot_file} does not end with {' or '.join(FORMATS)}")
+        check_writable(plot_file)
         plan = PLAN if payday_minimum is None else with_payday_minimum(PLAN, payday_minimum)
         times = _service(service, instance_rate, platform)
         variations = _variations(plan, times, platform) if sensitivity else Variations((), (), (), zone_loss=False)
@@ -101,6 +107,12 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
             plot(found, plan, plot_file)
         if not wants_only_json(json_file):
             Console().print(render(found, plan))
+
+
+def _refuse_beside_scale(given: Mapping[str, object]) -> None:
+    others = [option for option, value in given.items() if value is not None]
+    if others:
+        raise typer.BadParameter(f"--scale sizes for a rate alone and reads no {' and no '.join(others)}: give one")
 
 
 def _service(file: Path | None, instance_rate: float | None, platform: Platform) -> ServiceTimes:

@@ -21,6 +21,9 @@ from simulation.scale import Sizing
 INK = "#1f2933"
 COLOURS = ("#7aa6c2", "#2f6690", "#16324f", "#c8553d")
 
+FORMATS = (".png", ".svg", ".pdf")
+"""Suffixes of a picture."""
+
 
 def assumptions(study: Study, plan: ScalingPlan) -> list[str]:
     """Return the sentences a reader has to believe to believe the figures."""

@@ -19,6 +19,24 @@ def wants_only_json(json_file: Path | None) -> bool:
     return str(json_file) == "-"
 
 
+def check_writable(file: Path | None) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it; its folder is made.
+
+    Raises
+    ------
+    OSError
+        What the disk says.
+    """
+    if file is None or wants_only_json(file):
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = not file.exists()
+    with file.open("ab"):
+        pass
+    if new:
+        file.unlink()
+
+
 def write_figures(figures: Mapping[str, object], json_file: Path | None) -> None:
     """Write figures as JSON where they were asked for."""
     if json_file is None:

@@ -160,7 +160,14 @@ def read_trace(path: Path) -> Trace:
     rates: list[float] = []
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
+            rows = csv.DictReader(lines)
+            missing = {"start", "rate"} - set(rows.fieldnames or ())
+            if missing:
+                raise InvalidSetting(
+                    f"{path} has no column {' and no '.join(sorted(missing))}; a trace is CSV with the columns start "
+                    "(ISO 8601, with its offset) and rate (transactions per second), as 'simulation trace' writes it"
+                )
+            for row in rows:
                 start, rate = _row(row)
                 if starts and start <= starts[-1]:
                     raise InvalidSetting(f"{path}, row {len(starts) + 1}: {row['start']} is not after the row before")
@@ -168,7 +175,7 @@ def read_trace(path: Path) -> Trace:
                 rates.append(rate)
     except OSError as error:
         raise InvalidSetting(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise InvalidSetting(f"{path}, row {len(starts) + 1}: {error}") from None
     if len(starts) < 2:
         raise InvalidSetting(f"{path}: {len(starts)} rows are no trace; give two or more")

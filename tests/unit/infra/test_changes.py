@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import boto3
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 from botocore.model import StringShape
+from moto import mock_aws
 
 from infra.changes import Account, Plan
 from infra.environment import read_environment
@@ -258,3 +260,71 @@ def test_stack_without_data_is_deleted_once() -> None:
     assert ours.destroy(BY_NAME["stream"]) is True
     assert ours.destroy(BY_NAME["stream"]) is False
     assert client.done == ["delete"]
+
+
+class Twins(CloudFormation):
+    """Holds a stack that nobody executed under the name of the one that is made, and answers with it first."""
+
+    def describe_stacks(self, **request: str) -> dict[str, Any]:
+        if request["StackName"] != "arn:of-the-new-one":
+            return {"Stacks": [{"StackStatus": "REVIEW_IN_PROGRESS"}]}
+        return super().describe_stacks(StackName="tollgate-dev-network")
+
+    def describe_change_set(self, **request: Any) -> dict[str, Any]:
+        return {**super().describe_change_set(**request), "StackId": "arn:of-the-new-one"}
+
+
+def hurried(client: Any, *, emulated: bool) -> Account:
+    """Return an account that nobody waits for longer than three hours."""
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        assert sum(waited) < 3 * 3600, "waits for ever"
+
+    return Account(client, read_environment("dev"), FOUND, emulated=emulated, pause=pause)
+
+
+def test_end_is_that_of_the_change_sets_own_stack() -> None:
+    client = Twins({"network": ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]}, changes=[change("Add", "AWS::EC2::VPC")])
+    ours = hurried(client, emulated=False)
+    plan = ours.plan(BY_NAME["network"])
+    assert plan.stack_id == "arn:of-the-new-one"
+    ours.execute(plan)
+    assert client.done == ["create CREATE", "execute"]
+
+
+def test_stack_without_an_event_for_an_hour_is_given_to_a_person() -> None:
+    client = CloudFormation({"network": ["UPDATE_IN_PROGRESS"]})
+    with pytest.raises(
+        StackStuck, match=r"tollgate-dev-network is UPDATE_IN_PROGRESS and has had no event for an hour"
+    ):
+        hurried(client, emulated=False).execute(Plan(BY_NAME["network"], change_set="one"))
+    client = CloudFormation({"stream": ["CREATE_COMPLETE", "DELETE_IN_PROGRESS"]})
+    with pytest.raises(StackStuck, match="is DELETE_IN_PROGRESS and has had no event"):
+        hurried(client, emulated=False).destroy(BY_NAME["stream"])
+
+
+def test_slow_stack_with_events_is_waited_for() -> None:
+    class Slow(CloudFormation):
+        def describe_stack_events(self, **_: Any) -> dict[str, Any]:
+            self.done.append("looked")
+            return {"StackEvents": [{"EventId": str(len(self.done))}]}
+
+    client = Slow({"network": ["CREATE_IN_PROGRESS"] * 4_000 + ["CREATE_COMPLETE"]})
+    hurried(client, emulated=False).execute(Plan(BY_NAME["network"], change_set="one"))
+    assert client.done == ["execute", "looked", "looked", "looked"]
+
+
+def test_deploy_after_a_kill_at_the_prompt_ends_on_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        client = boto3.client("cloudformation", region_name="eu-west-1")
+        ours, network = hurried(client, emulated=True), BY_NAME["network"]
+        monkeypatch.setattr("infra.changes.time.time", iter(range(1, 9)).__next__)
+        ours.plan(network)  # killed here
+        ours.execute(ours.plan(network, clear=True))
+        assert ours.status(network) == "CREATE_COMPLETE"
+        assert not ours.plan(network).change_set
+        assert [item["StackStatus"] for item in client.describe_stacks()["Stacks"]] == ["CREATE_COMPLETE"]

@@ -49,6 +49,18 @@ def test_what_is_broken_is_in_the_figures_and_the_status_stays(
     assert json.loads((tmp_path / "rules.json").read_text()) == expected
 
 
+@pytest.mark.parametrize(
+    "url", ["notaurl", "127.0.0.1:5000", "ftp://127.0.0.1", "http://", "http://a:99999", "http://[1"]
+)
+def test_address_that_is_none_is_named_beside_one_that_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for words in (("status", "prod"), ("redrive", "dev")):
+        assert run(monkeypatch, *words, "--endpoint-url", url) == 2
+        assert f"{url!r} is no address; one looks like http://127.0.0.1:5000" in capsys.readouterr().err
+
+
 def test_a_place_that_cannot_be_written_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

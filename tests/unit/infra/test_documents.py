@@ -1,8 +1,10 @@
 """What docs/aws.md and the runbook say in numbers and commands is what the code says."""
 
 import json
+import os
 import re
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import botocore.session
@@ -111,6 +113,48 @@ def test_quota_and_order_of_the_schedules_are_those_of_the_code() -> None:
     longest = int(hour) * 60 + int(minute) + learning.NIGHTLY_LIMIT_S // 60
     assert longest <= int(weekly_hour) * 60 + int(weekly_minute)
     assert learning.TIMEZONE == "UTC"
+
+
+def test_newest_package_is_the_one_that_is_listed_first() -> None:
+    listed = [command for command in commands() if "list-model-packages" in command]
+    assert listed
+    for command in listed:
+        assert "--sort-by CreationTime --sort-order Descending" in command
+
+
+def test_only_single_files_are_copied_to_the_screen() -> None:
+    copied = [command for command in commands() if re.search(r"\baws s3 cp .* - ", command)]
+    assert copied
+    for command in copied:
+        assert "--recursive" not in command
+
+
+def test_letters_of_a_day_are_shown_by_the_documented_command(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^DAY=.*?\ndone|^DAY=[^`]*", RUNBOOK, re.MULTILINE)
+    day = tmp_path / f"dt={datetime.now(UTC):%F}"
+    day.mkdir()
+    for number in range(7):
+        (day / f"shard-{number}.jsonl").write_text(f'{{"code":"invalid_transaction","reason":"field {number}"}}\n')
+    aws = tmp_path / "aws"
+    listing = """ls) ls "$3" | sed "s/^/2026-01-01 12:00:00 99 /";;"""
+    aws.write_text(f'#!/bin/sh\ncase $2 in {listing} cp) cat "$3"; cat > /dev/null;; esac\n')
+    aws.chmod(0o755)
+    command = shown.replace("s3://BUCKET/dead-letters", str(tmp_path))
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, env=path)
+    assert [json.loads(line)["reason"] for line in done.stdout.splitlines()] == [f"field {n}" for n in range(2, 7)]
+
+
+def test_command_line_that_is_needed_has_the_commands_that_are_used() -> None:
+    second = [command for command in commands() if re.search(r"aws (logs tail|configure export-credentials)", command)]
+    assert second
+    assert "AWS CLI version 2" in AWS.partition("**You need**")[2].partition("**Step by step**")[0]
+
+
+def commands() -> list[str]:
+    """Return what all documents say in code, lines that go on joined."""
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    return [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
 
 
 def test_every_image_is_built_by_the_documented_loop() -> None:

@@ -4,15 +4,18 @@ import base64
 import gzip
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from feast.protos.feast.core.Registry_pb2 import Registry
 from moto import mock_aws
 
 from infra import sbom, trees
+from infra.__main__ import main
 from infra.approval import act, lambda_handler
 from infra.deployer import Rollout
 from infra.environment import read_environment
@@ -37,15 +40,21 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield client
 
 
+def a_registry(project: str) -> bytes:
+    registry = Registry()
+    registry.projects.add().spec.name = project
+    return bytes(registry.SerializeToString())
+
+
 def test_published_file_is_named_by_its_digest_and_never_replaced(s3: Any, tmp_path: Path) -> None:
     file = tmp_path / "registry.db"
-    file.write_bytes(b"registry")
+    file.write_bytes(a_registry("fraud"))
     first = publish(s3, BUCKET, "registry", file)
     assert re.fullmatch(r"registry/[0-9a-f]{64}\.db", first.key)
     assert first.fresh
     again = publish(s3, BUCKET, "registry", file)
     assert (again.key, again.fresh) == (first.key, False)
-    file.write_bytes(b"another")
+    file.write_bytes(a_registry("another"))
     assert publish(s3, BUCKET, "registry", file).key != first.key
 
 
@@ -58,11 +67,45 @@ def test_nothing_to_publish_is_refused(s3: Any, tmp_path: Path, kind: str, conte
         publish(s3, BUCKET, kind, file)
 
 
-def test_missing_bucket_is_named(s3: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("registry", b"# Tollgate\n", "is no registry: it does not parse; run 'feast -c feature_repo apply'"),
+        ("registry", a_registry(""), "is no registry: it has no project"),
+        ("registry", b"\x1a\x00", "is no registry: it has no project"),
+        ("pipeline", b"setup:\n\tuv sync\n", "is no pipeline: it is no JSON; publish what 'python -m retraining"),
+        ("pipeline", b"[" * 100_000, "is no pipeline: it is no JSON;"),
+        ("pipeline", b"[]", "is no pipeline: it is no JSON object;"),
+        ("pipeline", b"{}", "is no pipeline: it has no Version and no Steps;"),
+        ("pipeline", b'{"Version": "2020-12-01", "Steps": []}', "is no pipeline: it has no Steps;"),
+    ],
+)
+def test_file_that_is_not_what_it_is_published_as_is_refused(
+    s3: Any, tmp_path: Path, kind: str, content: bytes, said: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    with pytest.raises(MissingPrerequisite, match=re.escape(f"{file} {said}")):
+        publish(s3, BUCKET, kind, file)
+    assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 0
+
+
+def test_committed_pipeline_is_published(s3: Any) -> None:
+    done = publish(s3, BUCKET, "pipeline", ROOT / "retraining" / "weekly.pipeline.json")
+    assert done.key == f"pipelines/{done.digest}.json"
+
+
+@pytest.mark.parametrize("words", [("publish", "prod", "registry", "FILE"), ("redrive", "prod")])
+def test_bucket_not_yet_made_comes_with_the_command_that_makes_it(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     file = tmp_path / "registry.db"
-    file.write_bytes(b"registry")
-    with pytest.raises(MissingPrerequisite, match="s3://elsewhere/registry/"):
-        publish(s3, "elsewhere", "registry", file)
+    file.write_bytes(a_registry("fraud"))
+    monkeypatch.setattr(sys, "argv", ["infra", *(str(file) if word == "FILE" else word for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "infra: there is no bucket tollgate-prod-lake-123456789012 yet; run: python -m infra deploy prod"
+    assert (ended.value.code, capsys.readouterr().err.splitlines()[-1]) == (1, f"{said} (missing_prerequisite)")
 
 
 def invocation(count: int, first: int = 0) -> dict[str, Any]:
@@ -96,11 +139,57 @@ def test_failed_invocations_go_back_whole_and_once(s3: Any) -> None:
     assert (again.objects, again.records) == (0, 0)
 
 
-def test_object_that_is_no_invocation_stays(s3: Any) -> None:
-    s3.put_object(Bucket=BUCKET, Key="aws/lambda/odd", Body=b"{}")
-    with pytest.raises(MissingPrerequisite, match="aws/lambda/odd"):
-        redrive(s3, boto3.client("kinesis"), bucket=BUCKET, stream="transactions", advance=lambda _: None)
-    assert s3.head_object(Bucket=BUCKET, Key="aws/lambda/odd")["ContentLength"] == 2
+def with_record(**record: Any) -> bytes:
+    return json.dumps({"payload": {"Records": [{"kinesis": record}]}}).encode()
+
+
+WHOLE = gzip.compress(json.dumps(invocation(5)).encode())
+ODD = {
+    "empty": b"",
+    "no invocation": b"{}",
+    "no text": b"\xff\xfe card-4711",
+    "a list": b"[1]",
+    "deep": b"[" * 100_000,
+    "records that are none": b'{"payload": "{\\"Records\\": [7]}"}',
+    "no base64": with_record(data="!", partitionKey="c"),
+    "no partition key": with_record(data="", partitionKey=""),
+    "truncated gzip": WHOLE[:-9],
+    "altered gzip": WHOLE[:20] + b"\xff\xff\xff\xff" + WHOLE[24:],
+    "wrong checksum": WHOLE[:-8] + b"12345678",
+    "gzip of another method": WHOLE[:2] + b"\x07" + WHOLE[3:],
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD.keys())
+def test_object_that_is_no_invocation_stays_and_stops_no_other(s3: Any, body: bytes) -> None:
+    kinesis = boto3.client("kinesis")
+    kinesis.create_stream(StreamName="transactions", ShardCount=1)
+    for name, content in (("1", WHOLE), ("2", body), ("3", WHOLE)):
+        s3.put_object(Bucket=BUCKET, Key=f"aws/lambda/{name}", Body=content)
+    done = redrive(s3, kinesis, bucket=BUCKET, stream="transactions", advance=lambda _: None)
+    assert (done.objects, done.records, len(everything(kinesis))) == (2, 10, 10)
+    (said,) = done.left
+    assert said.startswith(f"s3://{BUCKET}/aws/lambda/2: ")
+    assert len(said) < 250
+    assert "4711" not in said
+    (kept,) = s3.list_objects_v2(Bucket=BUCKET, Prefix="aws/lambda/")["Contents"]
+    assert (kept["Key"], kept["Size"]) == ("aws/lambda/2", len(body))
+
+
+def test_command_names_what_it_left_and_ends_with_one(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boto3.client("kinesis").create_stream(StreamName="tollgate-dev-transactions", ShardCount=1)
+    for name, content in (("1", b"{}"), ("2", WHOLE)):
+        s3.put_object(Bucket=BUCKET, Key=f"aws/lambda/{name}", Body=content)
+    monkeypatch.setattr(sys, "argv", ["infra", "redrive", "dev", "--json", "-"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert f"left, no failed invocation as Lambda keeps it: s3://{BUCKET}/aws/lambda/1" in said.err
+    figures = json.loads(said.out)
+    assert (figures["objects"], figures["records"], len(figures["left"])) == (1, 5, 1)
 
 
 class FullKinesis:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simulation.__main__ import app
+from simulation.command_line import check_writable
 
 WIDE = {"COLUMNS": "250"}
 TRACE = "start,rate\n" + "".join(f"2026-03-10T{9 + n // 60:02d}:{n % 60:02d}:00Z,{40 + n}\n" for n in range(120))
@@ -74,6 +75,8 @@ def test_scale_prints_the_sizing(tmp_path: Path) -> None:
         ([], "--trace"),
         (["--trace", "nowhere.csv"], "nowhere.csv"),
         (["--scale", "0"], "0.0"),
+        (["--trace", "TRACE", "--scale", "1000"], "--trace"),
+        (["--plot", "x.png", "--scale", "1000"], "--plot"),
         (["--trace", "TRACE", "--start-delay", "-5"], "-5"),
         (["--trace", "TRACE", "--service", "nowhere.json"], "nowhere.json"),
         (["--trace", "TRACE", "--instance-rate", "0"], "--instance-rate"),
@@ -85,3 +88,35 @@ def test_bad_value_is_named(trace: Path, arguments: list[str], said: str) -> Non
     result = CliRunner().invoke(app, ["capacity", "--no-sensitivity", *given])
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "said"),
+    [
+        ("--plot", "picture.doc", "picture.doc does not end with .png or .svg or .pdf"),
+        ("--plot", "picture", "picture does not end with .png"),
+        ("--plot", "folder.png", "folder.png: Is a directory"),
+        ("--plot", "trace.csv/picture.png", "trace.csv: File exists"),
+        ("--json", "folder.png", "folder.png: Is a directory"),
+        ("--json", "trace.csv/figures.json", "trace.csv: File exists"),
+    ],
+)
+def test_file_that_cannot_be_written_is_refused_before_the_study(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trace: Path, option: str, file: str, said: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the study has begun")
+
+    monkeypatch.setattr("simulation.capacity_command.study", refuse)
+    (tmp_path / "folder.png").mkdir()
+    result = CliRunner(env=WIDE).invoke(app, ["capacity", "--trace", str(trace), option, str(tmp_path / file)])
+    assert result.exit_code == 2, result.exception
+    assert said in result.stderr
+
+
+def test_checking_a_file_leaves_none_and_keeps_what_is_there(tmp_path: Path) -> None:
+    new, old = tmp_path / "new" / "figures.json", tmp_path / "old.json"
+    old.write_text("{}")
+    check_writable(new)
+    check_writable(old)
+    assert (new.parent.is_dir(), new.exists(), old.read_text()) == (True, False, "{}")

@@ -95,6 +95,21 @@ def test_absent_column_or_file_is_refused(tmp_path: Path) -> None:
             read_trace(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"# Tollgate\n\nFraud.\n", r"trace\.csv has no column rate and no start; a trace is CSV with the columns"),
+        (b"", r"trace\.csv has no column rate and no start"),
+        (b"start\n2026-03-25T00:00:00Z\n", r"trace\.csv has no column rate; a trace is"),
+        (b"start,rate\n" + b"x" * 200_000, r"trace\.csv, row 1: field larger"),
+    ],
+)
+def test_file_that_is_no_trace_is_told_the_columns_of_one(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "trace.csv").write_bytes(content)
+    with pytest.raises(InvalidSetting, match=said):
+        read_trace(tmp_path / "trace.csv")
+
+
 def test_impossible_traces_are_refused() -> None:
     with pytest.raises(InvalidSetting, match="days 0"):
         make_trace("payday", days=0)
