@@ -9,6 +9,12 @@ PRODUCT: Final = "tollgate"
 DECISIONS: Final = "decisions"
 """Suffix of the delivery stream that takes decisions; the templates make it, the deployer tells the scorer of it."""
 
+CAPTURED: Final = "decisions/captured"
+"""Folder of the bucket with requests and answers as SageMaker captures them, by the scorer's role."""
+
+MODELS: Final = "models/"
+"""Folder of the bucket with the registry's model archives."""
+
 LISTS: Final = "lists/"
 """Folder of the bucket with allow and block lists: their editors write it, the scorer reads it."""
 
