@@ -22,6 +22,14 @@ _CLEARING: Final = 900
 _TOLD: Final = 3
 _BEGUN: Final = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS"})
 
+_KEEPS: Final = "keeps data; move the data by hand first"
+_STANDS: Final = (
+    "the store, the endpoint, functions and jobs stand in and cannot leave; take the change back ([network] prefix is "
+    "chosen once), or make a new environment beside this one and move over to it"
+)
+_CARRIES: Final = {"AWS::EC2::VPC": _STANDS, "AWS::EC2::Subnet": _STANDS}
+"""Why a resource without data is as little replaced as one with data, by its type."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -126,7 +134,7 @@ class Account:
         StackRefused
             AWS refuses the template or a parameter.
         ProtectedStack
-            The change would delete or replace data.
+            The change would delete or replace data, or the network that everything stands in.
         """
         status = self._settled(stack, clear=clear)
         template = rendering.as_data(stack)
@@ -275,11 +283,12 @@ class Account:
     def _protect(self, plan: Plan) -> None:
         for change in plan.changes:
             lost = change.action == "Remove" or change.replaced == "True"
-            if lost and change.type in KEPT:
+            why = _KEEPS if change.type in KEPT else _CARRIES.get(change.type, "")
+            if lost and why:
                 self.discard(plan)
                 raise ProtectedStack(
                     f"{self.name(plan.stack)}: the change would {'remove' if change.action == 'Remove' else 'replace'} "
-                    f"{change.resource} ({change.type}), which keeps data; move the data by hand first"
+                    f"{change.resource} ({change.type}{_because(change)}), which {why}"
                 )
 
     def _reasons(self, stack: Stack) -> str:
@@ -307,6 +316,10 @@ class Account:
 
 def _says_no_changes(message: str) -> bool:
     return "didn't contain changes" in message or "No updates are to be performed" in message
+
+
+def _because(change: Change) -> str:
+    return f" for another {', '.join(change.properties)}" if change.properties else ""
 
 
 def _change(resource: Mapping[str, Any]) -> Change:
