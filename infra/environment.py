@@ -195,7 +195,7 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
     Raises
     ------
     InvalidEnvironment
-        There is no such file, it is no TOML, or a key is unknown, missing or out of range.
+        There is no such file, it is no TOML in UTF-8, or a key is unknown, missing or out of range.
     """
     path = folder / f"{name}.toml"
     well_named = re.fullmatch(_NAME, name)
@@ -203,10 +203,7 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.toml") if re.fullmatch(_NAME, file.stem)))
         rule = "" if well_named else "; a name is 2 to 8 letters a to z, as names on AWS take it"
         raise InvalidEnvironment(f"there is no environment {name!r}; known are {known}{rule}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidEnvironment(f"{path.name}: {error}") from None
+    content = _content(path)
     known_sections = [*_SECTIONS, _SCALING]
     odd = sorted(content.keys() ^ set(known_sections))
     if odd:
@@ -219,6 +216,20 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
     environment = Environment(name=name, **sections, scaling=plan)
     _check(path.name, environment)
     return environment
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidEnvironment(
+            f"{path.name}: the byte 0x{content[error.start]:02x} at position {error.start}, in line {line}, is not "
+            "UTF-8; save the file as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidEnvironment(f"{path.name}: {error}") from None
 
 
 def _check(file: str, environment: Environment) -> None:

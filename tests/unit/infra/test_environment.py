@@ -249,3 +249,22 @@ def test_region_that_does_not_exist_is_refused_before_anything_is_asked(tmp_path
         InvalidEnvironment, match=r"eu-wesst-1 is no region .*near: eu-west-\d.*account\.region in infra"
     ):
         clients(read_environment("dev", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("latin-1", r"dev\.toml: the byte 0xfc at position (\d+), in line 7, is not UTF-8; save"),
+        ("utf-16", "0xff at .*1,"),
+    ],
+)
+def test_file_that_is_not_utf8_is_refused_with_the_byte(tmp_path: Path, encoding: str, said: str) -> None:
+    text = (FOLDER / "dev.toml").read_text().replace("fraud-platform", "Müller")
+    (tmp_path / "dev.toml").write_text(text)
+    assert read_environment("dev", tmp_path).account.owner == "Müller"
+    content = text.encode(encoding)
+    (tmp_path / "dev.toml").write_bytes(content)
+    with pytest.raises(InvalidEnvironment, match=said) as refused:
+        read_environment("dev", tmp_path)
+    if encoding == "latin-1":
+        assert f"position {content.index(0xFC)}," in str(refused.value)
