@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fraud.scaling import ScalingPlan
 from fraud.settings import PREFIX, Settings
+from infra.catalogue import unfit_region
 from infra.errors import InvalidEnvironment
 from infra.names import plain_name
 from infra.scaling_plan import read_plan
@@ -233,7 +234,12 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _check(file: str, environment: Environment) -> None:
-    """Refuse values that contradict each other."""
+    """Refuse a region that is none, and values that contradict each other."""
+    unfit = unfit_region(environment.account.region)
+    if unfit:
+        raise InvalidEnvironment(
+            f"{file}: account.region={environment.account.region!r} {unfit}; correct it, or take a newer boto3"
+        )
     for item in fields(Images):
         registry = f"{environment.account.id}.dkr.ecr.{environment.account.region}.amazonaws.com/"
         if not getattr(environment.images, item.name).startswith(registry):

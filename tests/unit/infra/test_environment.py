@@ -1,9 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fraud.scaling import PLAN, scheduled_actions
+from infra.catalogue import SERVICES
 from infra.environment import FOLDER, READS_PERCENT, read_environment
 from infra.errors import InvalidEnvironment
 from infra.rendering import as_data
@@ -39,6 +41,12 @@ def test_committed_environments_can_be_read_and_are_not_ready(name: str) -> None
         ("canary_percent = 50", "canary_percent = 51", r"hosting\.canary_percent=51 is no whole number in 1\.\.50"),
         ('region = "eu-west-1"', 'region = "Ireland"', r"account\.region='Ireland' does not match"),
         ('region = "eu-west-1"', 'region = "eu-central-1"', r"images\.inference does not lie in"),
+        (
+            'region = "eu-west-1"',
+            'region = "eu-west-9"',
+            r"region='eu-west-9' is no region .*near: eu-west-\d,.*correct it",
+        ),
+        ('region = "eu-west-1"', 'region = "us-iso-west-1"', r"region='us-iso-west-1' is a region without .*sagemaker"),
         ("shards = 1", "shards = 8", r"stream\.concurrency=\d+ holds 8 shards back; .* has to be 32 or more"),
         ('prefix = "10.', 'prefix = "10.9', r"network\.prefix='10\.9\d+' does not match"),
         ('currency = "EUR"', 'currency = "eur"', r"data\.currency='eur'"),
@@ -242,13 +250,13 @@ def test_scorer_reads_for_as_much_of_its_budget_as_an_environment_may_give_the_s
     assert READS_END * 100 == READS_PERCENT
 
 
-def test_region_that_does_not_exist_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    text = (FOLDER / "dev.toml").read_text().replace("eu-west-1", "eu-wesst-1")
-    (tmp_path / "dev.toml").write_text(text)
+def test_region_that_does_not_exist_is_refused_before_anything_is_asked() -> None:
+    dev = read_environment("dev")
+    nowhere = replace(dev, account=replace(dev.account, region="eu-wesst-1"))
     with pytest.raises(
         InvalidEnvironment, match=r"eu-wesst-1 is no region .*near: eu-west-\d.*account\.region in infra"
     ):
-        clients(read_environment("dev", tmp_path))
+        clients(nowhere)
 
 
 @pytest.mark.parametrize(
@@ -268,3 +276,9 @@ def test_file_that_is_not_utf8_is_refused_with_the_byte(tmp_path: Path, encoding
         read_environment("dev", tmp_path)
     if encoding == "latin-1":
         assert f"position {content.index(0xFC)}," in str(refused.value)
+
+
+def test_every_service_of_a_template_is_asked_of_a_region() -> None:
+    types = {item["Type"] for stack in STACKS for item in as_data(stack)["Resources"].values()}
+    names = {item.split("::")[1].lower().replace("kinesisfirehose", "firehose") for item in types} - {"iam"}
+    assert names <= set(SERVICES)
