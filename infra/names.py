@@ -41,6 +41,17 @@ def plain_name(environment: str, suffix: str) -> str:
     return f"{PRODUCT}-{environment}-{suffix}"
 
 
+def repository_name(environment: str, image: str) -> str:
+    """Return the repository of an image.
+
+    Examples
+    --------
+    >>> repository_name("dev", "inference")
+    'tollgate-dev/inference'
+    """
+    return f"{PRODUCT}-{environment}/{image}"
+
+
 def environment_of(name: str) -> str:
     """Return the environment of something that :func:`plain_name` has named.
 
