@@ -100,7 +100,7 @@ class Scaling:
             },
         )
         self._cloudwatch.put_metric_alarm(
-            AlarmName=f"{self._endpoint}-{policy.name}",
+            AlarmName=step_alarm(self._endpoint, policy),
             AlarmDescription="Starts the step policy of the same name; no person needs to act.",
             AlarmActions=[answer["PolicyARN"]],
             Namespace="AWS/SageMaker",
@@ -134,6 +134,18 @@ class Scaling:
         for name in others:
             self._scaling.delete_scheduled_action(**self._target, ScheduledActionName=name)
         return tuple(others)
+
+
+def step_alarm(endpoint: str, policy: StepScaling) -> str:
+    """Return the name of the alarm that starts a step policy.
+
+    Examples
+    --------
+    >>> from fraud.scaling import PLAN
+    >>> step_alarm("tollgate-dev-scorer", PLAN.burst)
+    'tollgate-dev-scorer-burst'
+    """
+    return f"{endpoint}-{policy.name}"
 
 
 def _passed(action: Raise, timezone: str, now_ms: int) -> bool:

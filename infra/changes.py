@@ -19,6 +19,14 @@ from infra.stacks import STACKS, Stack, parameters
 _CLEARING: Final = 900
 """Looks at a stack that is being cleared away, half an hour, before a person is asked."""
 
+_KEEPS: Final = "keeps data; move the data by hand first"
+_STANDS: Final = (
+    "the store, the endpoint, functions and jobs stand in and cannot leave; take the change back ([network] prefix is "
+    "chosen once), or make a new environment beside this one and move over to it"
+)
+_CARRIES: Final = {"AWS::EC2::VPC": _STANDS, "AWS::EC2::Subnet": _STANDS}
+"""Why a resource without data is as little replaced as one with data, by its type."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -120,7 +128,7 @@ class Account:
         StackRefused
             AWS refuses the template or a parameter.
         ProtectedStack
-            The change would delete or replace data.
+            The change would delete or replace data, or the network that everything stands in.
         """
         status = self._settled(stack, clear=clear)
         template = rendering.as_data(stack)
@@ -286,16 +294,21 @@ class Account:
     def _protect(self, plan: Plan) -> None:
         for change in plan.changes:
             lost = change.action == "Remove" or change.replaced == "True"
-            if lost and change.type in KEPT:
+            why = _KEEPS if change.type in KEPT else _CARRIES.get(change.type, "")
+            if lost and why:
                 self.discard(plan)
                 raise ProtectedStack(
                     f"{self.name(plan.stack)}: the change would {'remove' if change.action == 'Remove' else 'replace'} "
-                    f"{change.resource} ({change.type}), which keeps data; move the data by hand first"
+                    f"{change.resource} ({change.type}{_because(change)}), which {why}"
                 )
 
 
 def _says_no_changes(message: str) -> bool:
     return "didn't contain changes" in message or "No updates are to be performed" in message
+
+
+def _because(change: Change) -> str:
+    return f" for another {', '.join(change.properties)}" if change.properties else ""
 
 
 def _change(resource: Mapping[str, Any]) -> Change:

@@ -26,7 +26,7 @@ from troposphere import (
 from fraud.settings import Settings
 from infra.analysis import RESULTS, add_analysis
 from infra.blueprint import Blueprint, allow, arn, document, name, subnets
-from infra.names import GROUP, VIEWS
+from infra.names import GROUP, VIEWS, repository_name
 from infra.store_users import KEEP, add_users
 
 PROJECT: Final = Settings().project
@@ -287,7 +287,7 @@ def _repository(blueprint: Blueprint, image: str, key: Ref) -> None:
     blueprint.add(
         ecr.Repository(
             title,
-            RepositoryName=Sub(f"tollgate-${{Environment}}/{image}"),
+            RepositoryName=Sub(repository_name("${Environment}", image)),
             EncryptionConfiguration=ecr.EncryptionConfiguration(EncryptionType="KMS", KmsKey=key),
             ImageScanningConfiguration=ecr.ImageScanningConfiguration(ScanOnPush=True),
             ImageTagMutability="IMMUTABLE",

@@ -13,7 +13,7 @@ from typing import Any, Final
 from fraud.settings import PREFIX
 from infra.environment import Hosting, Scorer
 from infra.metrics import VARIANT
-from infra.names import LISTS, SCORER
+from infra.names import CAPTURED, LISTS, SCORER
 
 STARTUP_S: Final = 300
 """Longest time from the start of a container to its first healthy answer."""
@@ -154,7 +154,7 @@ def release(
         "DataCaptureConfig": {
             "EnableCapture": True,
             "InitialSamplingPercentage": 100,
-            "DestinationS3Uri": f"s3://{place.bucket}/decisions/captured",
+            "DestinationS3Uri": f"s3://{place.bucket}/{CAPTURED}",
             "KmsKeyId": place.key,
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from fraud.scaling import ScalingPlan
 from fraud.settings import PREFIX, Settings
+from infra.catalogue import unfit_region
 from infra.errors import InvalidEnvironment
-from infra.names import plain_name
+from infra.names import plain_name, repository_name
 from infra.scaling_plan import read_plan
-from infra.values import matches, table, text, whole
+from infra.values import table, text, types, whole
 
 FOLDER: Final = Path(__file__).parent / "environments"
 PARALLEL: Final = 4
@@ -195,7 +196,8 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
     Raises
     ------
     InvalidEnvironment
-        There is no such file, it is no TOML, or a key is unknown, missing or out of range.
+        There is no such file, it is no TOML in UTF-8, a key is unknown, missing or out of range, or what it names does
+        not exist on AWS.
     """
     path = folder / f"{name}.toml"
     well_named = re.fullmatch(_NAME, name)
@@ -203,10 +205,7 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.toml") if re.fullmatch(_NAME, file.stem)))
         rule = "" if well_named else "; a name is 2 to 8 letters a to z, as names on AWS take it"
         raise InvalidEnvironment(f"there is no environment {name!r}; known are {known}{rule}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidEnvironment(f"{path.name}: {error}") from None
+    content = _content(path)
     known_sections = [*_SECTIONS, _SCALING]
     odd = sorted(content.keys() ^ set(known_sections))
     if odd:
@@ -221,12 +220,34 @@ def read_environment(name: str, folder: Path = FOLDER) -> Environment:
     return environment
 
 
+def _content(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidEnvironment(
+            f"{path.name}: the byte 0x{content[error.start]:02x} at position {error.start}, in line {line}, is not "
+            "UTF-8; save the file as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidEnvironment(f"{path.name}: {error}") from None
+
+
 def _check(file: str, environment: Environment) -> None:
-    """Refuse values that contradict each other."""
-    for item in fields(Images):
-        registry = f"{environment.account.id}.dkr.ecr.{environment.account.region}.amazonaws.com/"
-        if not getattr(environment.images, item.name).startswith(registry):
-            raise InvalidEnvironment(f"{file}: images.{item.name.rstrip('_')} does not lie in {registry}")
+    """Refuse a region that is none, and values that contradict each other."""
+    unfit = unfit_region(environment.account.region)
+    if unfit:
+        raise InvalidEnvironment(
+            f"{file}: account.region={environment.account.region!r} {unfit}; correct it, or take a newer boto3"
+        )
+    _check_images(file, environment)
+    most = environment.scaling.limits.max_instances
+    if environment.hosting.instances > most:
+        raise InvalidEnvironment(
+            f"{file}: hosting.instances={environment.hosting.instances} lies above scaling.max_instances={most}; "
+            "lower it, or raise that"
+        )
     needed = environment.data.shards * PARALLEL
     if environment.stream.concurrency < needed:
         raise InvalidEnvironment(
@@ -242,6 +263,20 @@ def _check(file: str, environment: Environment) -> None:
         )
 
 
+def _check_images(file: str, environment: Environment) -> None:
+    """Refuse an image of another account, region, environment or kind: no role here may pull it."""
+    account = environment.account
+    for item in fields(Images):
+        key = item.name.rstrip("_")
+        repository = f"{account.id}.dkr.ecr.{account.region}.amazonaws.com/{repository_name(environment.name, key)}"
+        given = getattr(environment.images, item.name).partition("@")[0]
+        if given != repository:
+            raise InvalidEnvironment(
+                f"{file}: images.{key}={given!r} is not {repository}, where the roles of {environment.name} pull it "
+                "from; push the image there and write that address with its digest"
+            )
+
+
 def _section(at: str, kind: type[Any], content: Any) -> Any:
     names = {item.name.rstrip("_"): item.name for item in fields(kind)}
     given = table(at, content, tuple(names))
@@ -253,9 +288,5 @@ def _value(at: str, value: Any) -> Any:
     if key in _NUMBERS:
         return whole(at, value, *_NUMBERS[key])
     if key == "hosting.instance_types":
-        if not (
-            isinstance(value, list) and 1 <= len(value) <= 5 and all(matches(r"ml\.[a-z0-9.-]+", v) for v in value)
-        ):
-            raise InvalidEnvironment(f"{at}={value!r} is no list of one to five types such as 'ml.c7i.large'")
-        return tuple(value)
+        return types(at, value)
     return text(at, value, _TEXTS.get(key, _IMAGE))

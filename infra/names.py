@@ -9,6 +9,12 @@ PRODUCT: Final = "tollgate"
 DECISIONS: Final = "decisions"
 """Suffix of the delivery stream that takes decisions; the templates make it, the deployer tells the scorer of it."""
 
+CAPTURED: Final = "decisions/captured"
+"""Folder of the bucket with requests and answers as SageMaker captures them, by the scorer's role."""
+
+MODELS: Final = "models/"
+"""Folder of the bucket with the registry's model archives."""
+
 LISTS: Final = "lists/"
 """Folder of the bucket with allow and block lists: their editors write it, the scorer reads it."""
 
@@ -33,6 +39,17 @@ def plain_name(environment: str, suffix: str) -> str:
     'tollgate-dev-scorer'
     """
     return f"{PRODUCT}-{environment}-{suffix}"
+
+
+def repository_name(environment: str, image: str) -> str:
+    """Return the repository of an image.
+
+    Examples
+    --------
+    >>> repository_name("dev", "inference")
+    'tollgate-dev/inference'
+    """
+    return f"{PRODUCT}-{environment}/{image}"
 
 
 def environment_of(name: str) -> str:

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from troposphere import GetAtt, Ref, Sub, awslambda, events, sqs
 
+from fraud.scaling import PLAN
+from infra.autoscaling import step_alarm
 from infra.blueprint import DIGEST, Blueprint, allow, arn, document, key_grant, key_use, name
 from infra.names import GROUP
 from infra.quotas import ACTION
@@ -161,9 +163,10 @@ def _deployer_permissions(blueprint: Blueprint, key: Any, group: Any, queue: Any
         pass_role(blueprint.take("serving", "scorer-role-arn"), "sagemaker"),
         allow(
             "Alarms",
-            ["cloudwatch:DescribeAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"],
-            [arn("cloudwatch", "alarm:tollgate-${Environment}-*")],
+            ["cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"],
+            [arn("cloudwatch", f"alarm:{step_alarm('tollgate-${Environment}-scorer', PLAN.burst)}")],
         ),
+        allow("AlarmReads", ["cloudwatch:DescribeAlarms"], [arn("cloudwatch", "alarm:tollgate-${Environment}-*")]),
         # Application Auto Scaling makes and replaces these for whoever puts a target tracking policy.
         allow(
             "TrackingAlarms",

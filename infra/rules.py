@@ -48,7 +48,7 @@ WILDCARDS: Final[Mapping[tuple[str, str, str], str]] = {
     ("learning", "RolloutsPolicy", "TlsOnly"): "denies everything without TLS",
     ("learning", "StartsPolicy", "TlsOnly"): "denies everything without TLS",
     ("data", "AnalystsPolicy", "Catalogue"): "the tables of one database, which is ours",
-    ("learning", "DeployerRole", "Alarms"): "scaling's alarms are named when they are made, after the endpoint",
+    ("learning", "DeployerRole", "AlarmReads"): "reads only: the guards of a rollout are this environment's alarms",
     ("learning", "DeployerRole", "TrackingAlarms"): "Application Auto Scaling draws the rest of their names",
     ("learning", "DeployerRole", "Hosting"): "models and configurations carry a digest of their release in their names",
     ("learning", "DeployerRole", "Names"): "what this environment's stacks say to one another",

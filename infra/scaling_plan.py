@@ -7,7 +7,7 @@ policies follow from what one instance can do and are code.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import available_timezones
 
 from fraud.scaling import LAST_DAY, PLAN, Limits, MonthlyPeak, Promotion, ScalingPlan, scheduled_actions
 from infra.errors import InvalidEnvironment
@@ -23,6 +23,7 @@ MOST_SCHEDULED: Final = 200
 LAST: Final = "last"
 """Stands for a month's last day in the file."""
 
+_OF_THE_MACHINE: Final = ("localtime", "Factory")
 _NAME: Final = r"[a-z][a-z0-9-]{0,39}"
 
 Peak = TypeVar("Peak", MonthlyPeak, Promotion)
@@ -81,12 +82,13 @@ def _limits(at: str, given: Mapping[str, Any]) -> Limits:
 
 
 def _timezone(key: str, value: Any) -> str:
-    try:
-        return ZoneInfo(value).key
-    except (KeyError, TypeError, ValueError, OSError):
+    if value in _OF_THE_MACHINE:
+        raise InvalidEnvironment(f"{key}={value!r} is another time zone on every machine; write one as Europe/Berlin")
+    if not isinstance(value, str) or value not in available_timezones():
         raise InvalidEnvironment(
             f"{key}={value!r} is no time zone known here; write one as Europe/Berlin, and have tzdata installed"
-        ) from None
+        )
+    return value
 
 
 def _listed(at: str, given: Mapping[str, Any], read: Callable[[str, Any], Peak]) -> list[tuple[str, Peak]]:

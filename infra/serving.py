@@ -13,13 +13,11 @@ from infra.dashboard import add_dashboard
 from infra.data import tables
 from infra.decisions import add_decisions
 from infra.metrics import NAMESPACE, SCORER_EVENTS
-from infra.names import LISTS, SCORER
+from infra.names import CAPTURED, LISTS, MODELS, SCORER
 from infra.store_users import store_password
 from infra.watching import add_alarms, add_metric_filters
 
 ENDPOINT: Final = "scorer"
-READS: Final = ("models/", "runs/")
-"""Prefixes of the bucket where model archives lie."""
 
 
 def build() -> Template:
@@ -60,10 +58,10 @@ def build() -> Template:
 def _permissions(blueprint: Blueprint, key: Any, group: Any) -> list[dict[str, Any]]:
     bucket = blueprint.take("data", "bucket-arn")
     return [
-        allow("Models", ["s3:GetObject"], [Sub(f"${{Bucket}}/{prefix}*", Bucket=bucket) for prefix in READS]),
-        allow("Bucket", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in READS]}}),
+        allow("Models", ["s3:GetObject"], [Sub(f"${{Bucket}}/{MODELS}*", Bucket=bucket)]),
+        allow("Bucket", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": f"{MODELS}*"}}),
         *_lists(blueprint, write=False),
-        allow("Decisions", ["s3:PutObject"], [Sub("${Bucket}/decisions/*", Bucket=bucket)]),
+        allow("Captured", ["s3:PutObject"], [Sub(f"${{Bucket}}/{CAPTURED}/*", Bucket=bucket)]),
         key_use(key, write=True),
         allow("OnlineStore", ["dynamodb:BatchGetItem"], tables()),
         store_password(blueprint, SCORER),

@@ -8,7 +8,13 @@ from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, Final
 
+import boto3
+
+from infra.catalogue import instance_types, near
 from infra.errors import InvalidEnvironment
+
+MOST_TYPES: Final = 5
+"""Instance types that SageMaker takes for one variant."""
 
 FIRST_DAY: Final = date(2020, 1, 1)
 LAST_DAY: Final = date(2099, 12, 31)
@@ -46,6 +52,21 @@ def text(key: str, value: Any, pattern: str) -> str:
     if not matches(pattern, value):
         raise InvalidEnvironment(f"{key}={value!r} does not match {pattern}")
     return str(value)
+
+
+def types(key: str, value: Any) -> tuple[str, ...]:
+    """Return one to five instance types of endpoints, each once."""
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_TYPES:
+        raise InvalidEnvironment(f"{key}={value!r} is no list of 1 to {MOST_TYPES} types such as 'ml.c7i.large'")
+    for number, item in enumerate(value):
+        if item not in instance_types():
+            raise InvalidEnvironment(
+                f"{key}[{number}]={item!r} is no instance type of endpoints that boto3 {boto3.__version__} knows "
+                f"(near: {near(str(item), instance_types())}); correct it, or take a newer boto3"
+            )
+        if item in value[:number]:
+            raise InvalidEnvironment(f"{key}[{number}]={item!r} is named twice; name each type once")
+    return tuple(value)
 
 
 def day(key: str, value: Any) -> date:

@@ -1,6 +1,5 @@
 """Puts the tools together for one environment: clients, what the stacks gave, the deployer, its scaling and quotas."""
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from infra.alarms import rollout_guards
 from infra.autoscaling import Registered, Scaling
+from infra.catalogue import unfit_region
 from infra.deployer import Deployer
 from infra.endpoint import SCALED_TAG, Place
 from infra.environment import Environment
@@ -52,7 +52,7 @@ def clients(environment: Environment, endpoint_url: str = "") -> Clients:
     Raises
     ------
     InvalidEnvironment
-        There is no such region, or none with SageMaker.
+        There is no such region, or none with the services that are used.
     WrongAccount
         The credentials belong to another account.
     """
@@ -78,17 +78,11 @@ def clients(environment: Environment, endpoint_url: str = "") -> Clients:
 
 def _check_region(environment: Environment) -> None:
     """Refuse a region before it becomes a host name that nobody answers for."""
-    region, session = environment.account.region, boto3.Session()
-    known = [
-        name
-        for partition in session.get_available_partitions()
-        for name in session.get_available_regions("sagemaker", partition_name=partition)
-    ]
-    if region not in known:
-        near = ", ".join(difflib.get_close_matches(region, known)) or "none that is like it"
+    unfit = unfit_region(environment.account.region)
+    if unfit:
         raise InvalidEnvironment(
-            f"{region} is no region with SageMaker that boto3 {boto3.__version__} knows (near: {near}); correct "
-            f"account.region in infra/environments/{environment.name}.toml, or take a newer boto3"
+            f"{environment.account.region} {unfit}; correct account.region in "
+            f"infra/environments/{environment.name}.toml, or take a newer boto3"
         )
 
 

@@ -303,7 +303,9 @@ def test_credentials_of_another_account_are_refused(aws: str, settings: Path) ->
     from infra.errors import WrongAccount
 
     text = (settings / "dev.toml").read_text()
-    (settings / "other.toml").write_text(text.replace(ACCOUNT, "999999999999"))
+    (settings / "other.toml").write_text(
+        text.replace(ACCOUNT, "999999999999").replace("tollgate-dev/", "tollgate-other/")
+    )
     assert "belong to account 123456789012" in run(aws, "status", "other", "--json", "-", fails=WrongAccount)
 
 

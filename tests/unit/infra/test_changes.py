@@ -240,6 +240,70 @@ def test_change_that_would_lose_data_is_refused_and_discarded(item: Any) -> None
     assert client.done == ["create UPDATE", "discard"]
 
 
+def replaced(title: str, kind: str, *details: tuple[str, str, str]) -> dict[str, Any]:
+    """Return a replacement as AWS reports it: each cause known beforehand, and once more as the template's."""
+    told = [
+        {
+            "Target": {"Attribute": "Properties", "Name": name, "RequiresRecreation": "Always"},
+            "Evaluation": evaluation,
+            "ChangeSource": "ResourceReference" if cause == "Vpc" else "ParameterReference",
+            "CausingEntity": cause,
+        }
+        for name, evaluation, cause in details
+    ]
+    known = [{**item, "Evaluation": "Dynamic", "ChangeSource": "DirectModification"} for item in told[:1]]
+    resource = {
+        "PolicyAction": "ReplaceAndDelete",
+        "Action": "Modify",
+        "LogicalResourceId": title,
+        "PhysicalResourceId": f"{title.lower()}-0a1b2c3d4e5f67890",
+        "ResourceType": kind,
+        "Replacement": "True",
+        "Scope": ["Properties"],
+        "Details": [*told, *known],
+    }
+    return {"Type": "Resource", "ResourceChange": resource}
+
+
+OTHER_PREFIX = [
+    *(
+        replaced(
+            f"PrivateSubnet{zone}",
+            "AWS::EC2::Subnet",
+            ("CidrBlock", "Static", "NetworkPrefix"),
+            ("VpcId", "Dynamic", "Vpc"),
+        )
+        for zone in "ABC"
+    ),
+    replaced("Vpc", "AWS::EC2::VPC", ("CidrBlock", "Static", "NetworkPrefix")),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (OTHER_PREFIX, r"replace PrivateSubnetA \(AWS::EC2::Subnet for another CidrBlock, VpcId\), which the store"),
+        (
+            OTHER_PREFIX[3:],
+            r"replace Vpc \(AWS::EC2::VPC for another CidrBlock\).*\[network\] prefix.* new environment",
+        ),
+        ([change("Remove", "AWS::EC2::Subnet")], r"remove Thing \(AWS::EC2::Subnet\), which the store"),
+    ],
+)
+def test_network_that_everything_stands_in_is_not_replaced(changes: list[Any], said: str) -> None:
+    client = CloudFormation({"network": ["UPDATE_COMPLETE"]}, changes=changes)
+    with pytest.raises(ProtectedStack, match=rf"^tollgate-dev-network: the change would {said}"):
+        account(client).plan(BY_NAME["network"])
+    assert client.done == ["create UPDATE", "discard"]
+
+
+def test_network_is_made_and_its_tags_are_changed() -> None:
+    tags = change("Modify", "AWS::EC2::VPC", "False", "Tags")
+    for state, item in ((NONE, change("Add", "AWS::EC2::VPC")), ("CREATE_COMPLETE", tags)):
+        client = CloudFormation({"network": [state]}, changes=[item])
+        assert account(client).plan(BY_NAME["network"]).changes
+
+
 def test_failed_execution_says_which_resource_and_why() -> None:
     client = CloudFormation({"network": ["CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"]})
     with pytest.raises(StackRefused, match="ended as ROLLBACK_COMPLETE: Lake: no"):

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import boto3
@@ -147,12 +148,30 @@ def test_deployer_may_do_what_it_does_and_nothing_else(hosting: Hosting) -> None
     assert set(permitted("DeployerRole")) - RUNNING == needed - RUNNING
 
 
-def test_deployers_alarms_are_those_of_scaling() -> None:
-    resources = " ".join(permitted("DeployerRole")["cloudwatch:PutMetricAlarm"])
-    assert "alarm:tollgate-${Environment}-*" in resources
+def alarms(action: str) -> set[str]:
+    """Return the names or patterns of this environment's alarms that the deployer may do something to."""
+    resources = " ".join(permitted("DeployerRole")[f"cloudwatch:{action}"])
+    return {found.replace("${Environment}", "dev") for found in re.findall(r":alarm:([^\"]+)", resources)}
+
+
+def test_deployers_alarms_are_those_of_scaling(hosting: Hosting) -> None:
+    asked(hosting, prepare())
+    found = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    ours = {item["AlarmName"] for item in found if not item["AlarmName"].startswith("TargetTracking-")}
+    made = ours - set(rollout_guards("dev"))
+    assert made == {"tollgate-dev-scorer-burst"}
     # As Application Auto Scaling names them: TargetTracking-<resource id>-AlarmHigh-<uuid>.
-    assert "alarm:TargetTracking-endpoint/tollgate-${Environment}-scorer/*" in resources
-    assert "tollgate-${Environment}-*" in " ".join(permitted("DeployerRole")["cloudwatch:TagResource"])
+    tracking = "TargetTracking-endpoint/tollgate-dev-scorer/*"
+    assert alarms("PutMetricAlarm") == made | {tracking}
+    assert alarms("TagResource") == made
+    assert alarms("DeleteAlarms") == {tracking}
+
+
+@pytest.mark.parametrize("action", ["PutMetricAlarm", "TagResource", "DeleteAlarms"])
+def test_deployer_reads_its_guards_and_changes_none(action: str) -> None:
+    for guard in rollout_guards("dev"):
+        assert not any(fnmatchcase(guard, pattern) for pattern in alarms(action)), guard
+        assert any(fnmatchcase(guard, pattern) for pattern in alarms("DescribeAlarms")), guard
 
 
 def test_jobs_may_have_their_volumes_and_outputs_encrypted_with_the_data_key() -> None:

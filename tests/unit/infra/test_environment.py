@@ -1,11 +1,15 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fraud.scaling import PLAN, scheduled_actions
+from infra.catalogue import SERVICES
+from infra.data import IMAGES
 from infra.environment import FOLDER, READS_PERCENT, read_environment
 from infra.errors import InvalidEnvironment
+from infra.names import repository_name
 from infra.rendering import as_data
 from infra.stacks import STACKS, Stack, parameters
 from infra.wiring import clients
@@ -38,7 +42,34 @@ def test_committed_environments_can_be_read_and_are_not_ready(name: str) -> None
         ("shards = 1", "shard = 1", r"data\.shard is missing or unknown"),
         ("canary_percent = 50", "canary_percent = 51", r"hosting\.canary_percent=51 is no whole number in 1\.\.50"),
         ('region = "eu-west-1"', 'region = "Ireland"', r"account\.region='Ireland' does not match"),
-        ('region = "eu-west-1"', 'region = "eu-central-1"', r"images\.inference does not lie in"),
+        (
+            'region = "eu-west-1"',
+            'region = "eu-central-1"',
+            r"inference='\d+\.dkr\.ecr\.eu-west-1\..*eu-central-1\..*push",
+        ),
+        (
+            'region = "eu-west-1"',
+            'region = "eu-west-9"',
+            r"region='eu-west-9' is no region .*near: eu-west-\d,.*correct it",
+        ),
+        ('region = "eu-west-1"', 'region = "us-iso-west-1"', r"region='us-iso-west-1' is a region without .*sagemaker"),
+        (
+            "tollgate-dev/inference",
+            "tollgate-prod/inference",
+            r"inference='.*-prod/inference' is not .*-dev/inference, wh",
+        ),
+        ("tollgate-dev/job", "tollgate-dev/lambda", r"images\.job='.*-dev/lambda' is not .*-dev/job, where .* push"),
+        ("tollgate-dev/lambda", "tollgate-dev/job", r"images\.lambda='.*-dev/job' is not .*-dev/lambda"),
+        ("instances = 2 ", "instances = 99 ", r"hosting\.instances=99 lies above scaling\.max_instances=4; lower it"),
+        ("ml.c7i.large", "ml.c7i.lrage", r"instance_types\[0\]='ml\.c7i\.lrage' is no .*near: ml\.c7i\.large,"),
+        (
+            "ml.c6i.large",
+            "ml.c7i.large",
+            r"instance_types\[1\]='ml\.c7i\.large' is named twice; name each type once",
+        ),
+        ('["ml.c7i.large"', '[["ml.c7i.large"]', r"instance_types\[0\]=\['ml\.c7i\.large'\] is no instance type"),
+        ('["ml.c7i.large"', '[7, "ml.c7i.large"', r"instance_types\[0\]=7 is no instance type .*near: none"),
+        ('["ml.c7i.large", "ml.c6i.large", "ml.m7i.large"]', "[]", r"instance_types=\[\] is no list of 1 to 5 types"),
         ("shards = 1", "shards = 8", r"stream\.concurrency=\d+ holds 8 shards back; .* has to be 32 or more"),
         ('prefix = "10.', 'prefix = "10.9', r"network\.prefix='10\.9\d+' does not match"),
         ('currency = "EUR"', 'currency = "eur"', r"data\.currency='eur'"),
@@ -81,6 +112,13 @@ def test_committed_environments_can_be_read_and_are_not_ready(name: str) -> None
             r"scaling\.timezone='Berlin' is no time zone known here; write one as Europe/B",
         ),
         ('"Europe/Berlin"', '"../../etc/passwd"', r"scaling\.timezone='\.\./\.\./etc/passwd' is no time zone"),
+        (
+            '"Europe/Berlin"',
+            '"localtime"',
+            r"scaling\.timezone='localtime' is another .* on every machine; write one as E",
+        ),
+        ('"Europe/Berlin"', '"right/Europe/Berlin"', r"scaling\.timezone='right/Europe/Berlin' is no time zone"),
+        ('"Europe/Berlin"', '["Europe/Berlin"]', r"scaling\.timezone=\['Europe/Berlin'\] is no time zone"),
         ('"Europe/Berlin"', '""', r"scaling\.timezone='' is no time zone"),
         ('"Europe/Berlin"', "1", r"scaling\.timezone=1 is no time zone"),
         (
@@ -233,6 +271,9 @@ def test_peaks_of_a_small_environment_may_be_larger_than_it_and_have_to_be_right
 def test_a_second_environment_may_have_the_plan_of_production(tmp_path: Path) -> None:
     text = (FOLDER / "prod.toml").read_text().replace("eu-west-1", "eu-central-1")
     (tmp_path / "prodtwo.toml").write_text(text)
+    with pytest.raises(InvalidEnvironment, match=r"images\.inference='.*-prod/inference' is not .*-prodtwo/inference"):
+        read_environment("prodtwo", tmp_path)
+    (tmp_path / "prodtwo.toml").write_text(text.replace("/tollgate-prod/", "/tollgate-prodtwo/"))
     second = read_environment("prodtwo", tmp_path)
     assert second.scaling == PLAN
     assert second.bucket == "tollgate-prodtwo-lake-123456789012"
@@ -242,10 +283,43 @@ def test_scorer_reads_for_as_much_of_its_budget_as_an_environment_may_give_the_s
     assert READS_END * 100 == READS_PERCENT
 
 
-def test_region_that_does_not_exist_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    text = (FOLDER / "dev.toml").read_text().replace("eu-west-1", "eu-wesst-1")
-    (tmp_path / "dev.toml").write_text(text)
+def test_region_that_does_not_exist_is_refused_before_anything_is_asked() -> None:
+    dev = read_environment("dev")
+    nowhere = replace(dev, account=replace(dev.account, region="eu-wesst-1"))
     with pytest.raises(
         InvalidEnvironment, match=r"eu-wesst-1 is no region .*near: eu-west-\d.*account\.region in infra"
     ):
-        clients(read_environment("dev", tmp_path))
+        clients(nowhere)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("latin-1", r"dev\.toml: the byte 0xfc at position (\d+), in line 7, is not UTF-8; save"),
+        ("utf-16", "0xff at .*1,"),
+    ],
+)
+def test_file_that_is_not_utf8_is_refused_with_the_byte(tmp_path: Path, encoding: str, said: str) -> None:
+    text = (FOLDER / "dev.toml").read_text().replace("fraud-platform", "Müller")
+    (tmp_path / "dev.toml").write_text(text)
+    assert read_environment("dev", tmp_path).account.owner == "Müller"
+    content = text.encode(encoding)
+    (tmp_path / "dev.toml").write_bytes(content)
+    with pytest.raises(InvalidEnvironment, match=said) as refused:
+        read_environment("dev", tmp_path)
+    if encoding == "latin-1":
+        assert f"position {content.index(0xFC)}," in str(refused.value)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_is_asked_of_the_repository_that_the_data_stack_makes(image: str) -> None:
+    template = next(as_data(stack) for stack in STACKS if stack.name == "data")
+    kind = "AWS::ECR::Repository"
+    made = [item["Properties"]["RepositoryName"] for item in template["Resources"].values() if item["Type"] == kind]
+    assert {"Fn::Sub": repository_name("${Environment}", image)} in made
+
+
+def test_every_service_of_a_template_is_asked_of_a_region() -> None:
+    types = {item["Type"] for stack in STACKS for item in as_data(stack)["Resources"].values()}
+    names = {item.split("::")[1].lower().replace("kinesisfirehose", "firehose") for item in types} - {"iam"}
+    assert names <= set(SERVICES)

@@ -12,13 +12,17 @@ import pytest
 from botocore.validate import ParamValidator
 
 from fraud.settings import PREFIX, Settings, read_settings
-from infra import data, learning, rendering, rollouts, stream
+from infra import data, decisions, learning, rendering, rollouts, stream
 from infra.alarms import ALARMS, rollout_guards
+from infra.endpoint import Package, Place, release
+from infra.environment import read_environment
 from infra.metrics import LOGGED, NAMESPACE, SCORER_EVENTS, STREAM_EVENTS
-from infra.names import LISTS, VIEWS
+from infra.names import LISTS, MODELS, VIEWS
 from infra.stacks import STACKS
 from infra.trees import ROOMS
+from retraining.bucket import ModelBucket
 from retraining.pipeline import GOLDEN
+from retraining.steps import ARCHIVE
 from serving.list_bucket import open_address
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,6 +84,29 @@ def test_scorer_reads_the_folder_of_lists_that_their_editors_write() -> None:
         assert said["ListsFolder"]["Condition"] == {"StringEquals": {"s3:prefix": address.key}}
         assert {"kms:Decrypt", "kms:GenerateDataKey"} == set(said["DataKey"]["Action"])
     assert [item["Sid"] for item in editors] == ["Lists", "ListsFolder", "DataKey"]
+
+
+def objects_of_scorer(action: str) -> set[str]:
+    """Return the patterns of the bucket's objects that the scorer's role may do something to."""
+    statements = resources("serving", "AWS::IAM::Role")["ScorerRole"]["Policies"][0]["PolicyDocument"]["Statement"]
+    listed = [found for item in statements if action in item["Action"] for found in item["Resource"]]
+    return {found["Fn::Sub"][0].removeprefix("${Bucket}/") for found in listed}
+
+
+def test_scorer_writes_what_sagemaker_captures_and_no_decision_log() -> None:
+    environment = read_environment("prod")
+    place = Place("", (), (), "", "bucket", "", "EUR", environment.scorer, "redis", "", "", "")
+    made = release("scorer", Package("arn", 1, "image", "model"), place, environment.hosting)
+    captured = made.endpoint_config["DataCaptureConfig"]["DestinationS3Uri"].removeprefix("s3://bucket/")
+    assert objects_of_scorer("s3:PutObject") == {f"{captured}/*"}
+    for log in (decisions.PREFIX, decisions.FAILED):
+        assert not log.startswith(f"{captured}/")
+
+
+def test_scorer_reads_models_where_the_registry_keeps_them_and_nothing_else_but_lists() -> None:
+    address = ModelBucket(None, "bucket", "tollgate-prod-scorer").address("1", ARCHIVE)
+    assert address.startswith(f"s3://bucket/{MODELS}")
+    assert objects_of_scorer("s3:GetObject") == {f"{MODELS}*", f"{LISTS}*"}
 
 
 def test_dead_letters_may_be_written_where_the_code_writes_them() -> None:
