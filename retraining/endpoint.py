@@ -16,6 +16,11 @@ from retraining.errors import NothingToRollBack, RolloutFailed
 PACKAGE_TAG: Final = "tollgate:package"
 """On an endpoint configuration: the package behind it. The deployer writes it."""
 
+TO_TAG: Final = "tollgate:rolled-to"
+"""On an endpoint: the configuration that its last change wants; another one that serves has come back, says the
+deployer.
+"""
+
 MOVING: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
 POLL_S: Final = 5.0
 NAMESPACE: Final = "Tollgate"
@@ -143,6 +148,8 @@ class Endpoint:
                 f"{self.name} has no configuration of {package}; release it: python -m infra release"
             )
         with reaching(f"returning {self.name} to {wanted}"):
+            arn = self._sagemaker.describe_endpoint(EndpointName=self.name)["EndpointArn"]
+            self._sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": TO_TAG, "Value": wanted}])
             self._sagemaker.update_endpoint(
                 EndpointName=self.name, EndpointConfigName=wanted, RetainAllVariantProperties=True
             )

@@ -271,7 +271,9 @@ def test_rollback_in_one_command_finishes_what_a_killed_one_began(
         process = command(world, aws, "rollback")
         said, _ = process.communicate(timeout=120)
         assert (process.returncode, said.decode().split(":")[0]) == (0, "rolled back")
-        assert world.endpoint.look().package == world.arn(first)
+        serving = world.endpoint.look()
+        assert serving.package == world.arn(first)
+        assert world.deployer.notes()["tollgate:rolled-to"] == serving.config  # nothing came back by itself
         before = len(answers)
         await_true(lambda: len(answers) > before + 20)
     assert {status for status, _ in answers} == {200}
