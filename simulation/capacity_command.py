@@ -87,7 +87,15 @@ def capacity_command(  # noqa: PLR0913  # one parameter per option
             start_delay_s=start_delay, overhead_ms=overhead_ms, deadline_ms=deadline_ms, price_per_hour=price
         )
         if scale is not None:
-            _refuse_beside_scale({"--trace": trace, "--service": service, "--plot": plot_file})
+            _refuse_beside_scale(
+                {
+                    "--trace": trace,
+                    "--service": service,
+                    "--instance-rate": instance_rate,
+                    "--payday-minimum": payday_minimum,
+                    "--plot": plot_file,
+                }
+            )
             sizing = size(scale, platform=platform)
             write_figures(sizing_as_json(sizing), json_file)
             if not wants_only_json(json_file):

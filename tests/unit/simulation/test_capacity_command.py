@@ -77,6 +77,7 @@ def test_scale_prints_the_sizing(tmp_path: Path) -> None:
         (["--scale", "0"], "0.0"),
         (["--trace", "TRACE", "--scale", "1000"], "--trace"),
         (["--plot", "x.png", "--scale", "1000"], "--plot"),
+        (["--payday-minimum", "9", "--scale", "1000"], "--payday-minimum"),
         (["--trace", "TRACE", "--start-delay", "-5"], "-5"),
         (["--trace", "TRACE", "--service", "nowhere.json"], "nowhere.json"),
         (["--trace", "TRACE", "--instance-rate", "0"], "--instance-rate"),
