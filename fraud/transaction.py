@@ -99,10 +99,11 @@ def parse_transaction(body: bytes | memoryview, *, currency: str) -> Transaction
         With the field and the reason; ``field`` is ``body`` when the JSON itself is broken.
     """
     try:
-        transaction = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        transaction = _with_whole_floats(body, error)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            transaction = _decoder.decode(body)
+        except msgspec.ValidationError as error:
+            transaction = _with_whole_floats(body, error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # perhaps behind a field that is refused
         raise InvalidTransaction("body", f"not valid JSON ({error})") from None
     check_transaction(transaction, currency=currency)
     return transaction
@@ -117,6 +118,8 @@ def _with_whole_floats(body: bytes | memoryview, error: msgspec.ValidationError)
     ------
     InvalidTransaction
         It is none for another reason.
+    msgspec.DecodeError, UnicodeDecodeError, RecursionError
+        What comes behind the field that was refused is no JSON, or a number beyond every range.
     """
     if _FLOAT_FOR_INT not in str(error):
         raise _refusal(str(error)) from None

@@ -185,6 +185,18 @@ def test_broken_json_is_a_refused_body(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "rest",
+    ['"more": NaN', '"more": 1e999', '"more": "\\ud800"', '"more": 1]', '"more": ' + "[" * 100_000, '"more": "\xff"'],
+)
+@pytest.mark.parametrize("amount", [12.0, 12.5])
+def test_what_is_broken_behind_a_number_with_a_fraction_is_a_refused_body(amount: float, rest: str) -> None:
+    body = json.dumps(VALID | {"amount_minor": amount})[:-1] + f", {rest}" + "}"
+    with pytest.raises(InvalidTransaction) as caught:
+        parse(body.encode("latin-1"))
+    assert caught.value.field == "body"
+
+
+@pytest.mark.parametrize(
     ("field", "number"), [("amount_minor", "1e400"), ("amount_minor", "9" * 6_000), ("latitude", "1e400")]
 )
 def test_number_beyond_every_range_names_its_field(field: str, number: str) -> None:
