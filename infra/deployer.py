@@ -224,7 +224,7 @@ class Deployer:
 
     def _update(self, config: str, served: str, rules: Mapping[str, Any]) -> Rollout:
         previous = self._previous(served)
-        # The tags first: interrupted between the two, or refused, they say that nothing has begun.
+        # The tags first: interrupted between the two, what serves is still where it came from.
         self.note(**{TO_TAG: config, FROM_TAG: served}, **({PREVIOUS_TAG: previous} if previous else {}))
         request: dict[str, Any] = {"EndpointConfigName": config, "RetainAllVariantProperties": True}
         try:
